@@ -1,0 +1,154 @@
+"""The compacted `sessions` changelog: records, the marker of each partition, and reading it back.
+
+It knows bytes, offsets and partitions; what a session means is the worker's business.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+import msgspec
+from kafka import TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+
+MARKER_KEY = b"\x00next"
+TOMBSTONE_OFFSET_HEADER = "last_offset"
+
+
+class ChangelogError(Exception):
+    """The changelog cannot be read to its end or does not decode; the worker exits with 71."""
+
+
+class SessionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One user's session after a batch; key = user id in UTF-8.
+
+    `hidden` is float32 little-endian of the encoder's state_dim; `items` are the last clicked items
+    of the session, oldest first; `event_hashes` a ring of 32 uint32, zero = empty.
+    """
+
+    schema: int
+    last_offset: int
+    generation: int
+    version: str
+    n: int
+    digest: int
+    session_hash: int
+    length: int
+    updated_at: int
+    items: list[str]
+    hidden: bytes
+    event_hashes: bytes
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a partition stands: next click offset, and cumulative counts up to it (the ledger)."""
+
+    next_offset: int
+    generation: int
+    version: str
+    log_time: int
+    seen: int = 0
+    recommended: int = 0
+    dead: int = 0
+    skipped: dict[str, int] = {}
+
+
+class Entry(NamedTuple):
+    """One changelog record: `record` is None for a tombstone, which still names `last_offset`."""
+
+    partition: int
+    user_id: str
+    record: SessionRecord | None
+    last_offset: int
+
+
+class PartitionReader(Protocol):
+    """What is used of a group-less KafkaConsumer."""
+
+    def assign(self, partitions: list[TopicPartition]) -> None: ...  # noqa: D102 (kafka-python's)
+    def seek_to_beginning(self, *partitions: TopicPartition) -> None: ...  # noqa: D102
+    def position(self, partition: TopicPartition, timeout_ms: int | None = None) -> int: ...  # noqa: D102
+    def poll(  # noqa: D102
+        self, timeout_ms: int = 0
+    ) -> dict[TopicPartition, list[ConsumerRecord]]: ...
+
+
+_encoder = msgspec.msgpack.Encoder()
+_session_decoder = msgspec.msgpack.Decoder(SessionRecord)
+_marker_decoder = msgspec.json.Decoder(Marker)
+
+
+def encode_session(record: SessionRecord) -> bytes:
+    """Return the record's value bytes (msgpack array)."""
+    return _encoder.encode(record)
+
+
+def encode_marker(marker: Marker) -> bytes:
+    """Return the marker's value bytes (JSON, so that an operator can read it)."""
+    return msgspec.json.encode(marker)
+
+
+def tombstone_headers(last_offset: int) -> list[tuple[str, bytes]]:
+    """Return the headers of a tombstone: it must still say how far its user had come."""
+    return [(TOMBSTONE_OFFSET_HEADER, b"%d" % last_offset)]
+
+
+def decode(message: ConsumerRecord) -> Entry | Marker:
+    """Decode one record of the changelog; raises ChangelogError for one that is not ours."""
+    try:
+        if message.key == MARKER_KEY:
+            return _marker_decoder.decode(message.value)
+        user_id = message.key.decode()
+        if message.value is None:
+            return Entry(message.partition, user_id, None, _tombstone_offset(message))
+        record = _session_decoder.decode(message.value)
+    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        place = f"{message.topic}/{message.partition}/{message.offset}"
+        raise ChangelogError(f"the changelog record {place} does not decode: {error}") from error
+    return Entry(message.partition, user_id, record, record.last_offset)
+
+
+def _tombstone_offset(message: ConsumerRecord) -> int:
+    for key, value in message.headers:
+        if key == TOMBSTONE_OFFSET_HEADER and value.isdigit():
+            return int(value)
+    return -1
+
+
+def read_to_end(
+    reader: PartitionReader,
+    end_offsets: dict[TopicPartition, int],
+    *,
+    between_slices: Callable[[], bool],
+    stall_seconds: float = 60.0,
+) -> Iterator[ConsumerRecord]:
+    """Yield every record below `end_offsets` (high watermarks, not last stable offsets).
+
+    Commit markers reach the changelog and the offsets topic independently, so a reader waits for
+    the high watermark as Kafka Streams' StoreChangelogReader does. `between_slices` is called after
+    each poll; False gives up. Raises ChangelogError after `stall_seconds` without progress.
+    """
+    waiting = {tp for tp, end in end_offsets.items() if end > 0}
+    if not waiting:
+        return
+    reader.assign(sorted(waiting))
+    reader.seek_to_beginning(*waiting)
+    reached = dict.fromkeys(waiting, -1)
+    deadline = time.monotonic() + stall_seconds
+    while waiting:
+        slices = reader.poll(timeout_ms=100)
+        for tp, messages in slices.items():
+            yield from (m for m in messages if m.offset < end_offsets[tp])
+        if not between_slices():
+            return
+        for tp in list(waiting):
+            position = reader.position(tp, timeout_ms=5000)
+            if position != reached[tp]:
+                reached[tp] = position
+                deadline = time.monotonic() + stall_seconds
+            if position >= end_offsets[tp]:
+                waiting.discard(tp)
+        if time.monotonic() > deadline:
+            raise ChangelogError(f"no progress for {stall_seconds:.0f} s, waiting for {waiting}")

@@ -1,0 +1,28 @@
+"""Exit codes of the long-running roles, and which error ends in which; knows no role."""
+
+from __future__ import annotations
+
+from kafka import errors
+
+CLEAN = 0
+BUG = 70
+STATE_MISMATCH = 71
+DAMAGED = 74
+UNAVAILABLE = 75
+FORBIDDEN = 77
+CONFIGURATION = 78
+
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (errors.CorruptRecordError, DAMAGED),
+    (errors.AuthorizationError, FORBIDDEN),
+    (errors.SaslAuthenticationFailedError, FORBIDDEN),
+    (errors.FencedInstanceIdError, UNAVAILABLE),
+    (errors.ProducerFencedError, UNAVAILABLE),
+    (errors.InvalidProducerEpochError, UNAVAILABLE),
+    (errors.RetriableError, UNAVAILABLE),
+)
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code for an error that reached the outermost frame: a bug unless known."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), BUG)

@@ -1,0 +1,74 @@
+"""Where a partition starts: its committed offset, or the start policy when there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.structs import OffsetAndMetadata
+
+StartFrom = Literal["earliest", "latest"]
+OnGap = Literal["halt", "continue"]
+
+
+class OffsetGapError(Exception):
+    """Clicks between the committed offset and the log's start were deleted unanswered."""
+
+
+class Position(NamedTuple):
+    """First offset to read, whether the group had committed one, and how many clicks are lost."""
+
+    offset: int
+    committed: bool
+    gap: int
+
+
+def starting_positions(
+    consumer: KafkaConsumer,
+    partitions: Iterable[TopicPartition],
+    *,
+    start_from: StartFrom,
+    on_gap: OnGap,
+    timeout_ms: int = 10_000,
+) -> dict[TopicPartition, Position]:
+    """Return where each partition starts; never resets silently.
+
+    `committed()` waits while a transaction on the offset is pending (require_stable). A first start
+    is committed at once, so that from then on "no offset" means that somebody removed it. Raises
+    OffsetGapError when clicks were deleted before they were answered and `on_gap` is halt.
+    """
+    wanted = sorted(partitions)
+    committed = {tp: consumer.committed(tp, timeout_ms=timeout_ms) for tp in wanted}
+    first = consumer.beginning_offsets(wanted, timeout_ms=timeout_ms)
+    end = consumer.end_offsets(wanted, timeout_ms=timeout_ms)
+    positions = {}
+    for tp in wanted:
+        offset = committed[tp]
+        if offset is None:
+            start = first[tp] if start_from == "earliest" else end[tp]
+            positions[tp] = Position(start, committed=False, gap=0)
+            continue
+        gap = max(0, first[tp] - offset)
+        if gap and on_gap == "halt":
+            raise OffsetGapError(
+                f"{gap} clicks of {tp.topic}/{tp.partition} were deleted before they were answered "
+                f"(committed {offset}, log starts at {first[tp]}); set worker.on_gap to continue, "
+                "or reset the group's offsets"
+            )
+        positions[tp] = Position(offset + gap, committed=True, gap=gap)
+    _commit_first_starts(consumer, positions, timeout_ms)
+    return positions
+
+
+def _commit_first_starts(
+    consumer: KafkaConsumer, positions: dict[TopicPartition, Position], timeout_ms: int
+) -> None:
+    starts = {tp: p.offset for tp, p in positions.items() if not p.committed}
+    if starts:
+        consumer.commit(as_commit(starts), timeout_ms=timeout_ms)
+
+
+def as_commit(offsets: dict[TopicPartition, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Return plain offsets in the form that `KafkaConsumer.commit` takes."""
+    return {tp: OffsetAndMetadata(offset, "", -1) for tp, offset in offsets.items()}
