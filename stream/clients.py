@@ -1,0 +1,157 @@
+"""The only constructors of consumers, producers and admin clients; knows no topic and no message.
+
+The values are the guarantees' (D-numbers: known defects of the client, see the faults tests).
+No deserialisers anywhere: an exception inside poll() hangs the next one (D6).
+"""
+
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TypeVar
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaConnectionError, KafkaTimeoutError
+
+from stream.settings import KafkaSettings
+
+Client = TypeVar("Client")
+Isolation = Literal["read_committed", "read_uncommitted"]
+
+_MIB: Final = 1024 * 1024
+_PROBE_SECONDS: Final = 2.0
+
+
+class KafkaUnreachableError(ConnectionError):
+    """No broker answered in time; the message names the setting and the addresses."""
+
+
+def click_consumer(
+    settings: KafkaSettings, *, client_id: str, max_poll_records: int = 500
+) -> KafkaConsumer:
+    """Return a member of the workers' group; subscribe it with a rebalance listener."""
+    return _open(settings, KafkaConsumer, {
+        **_group_config(settings, client_id, max_poll_records),
+        "group_id": settings.app,
+    })  # fmt: skip
+
+
+def trainer_consumer(
+    settings: KafkaSettings, *, client_id: str, max_poll_records: int = 500
+) -> KafkaConsumer:
+    """Return a member of the trainer's group."""
+    return _open(settings, KafkaConsumer, {
+        **_group_config(settings, client_id, max_poll_records),
+        "group_id": f"{settings.app}-trainer",
+    })  # fmt: skip
+
+
+def reader(
+    settings: KafkaSettings, *, client_id: str, isolation: Isolation = "read_committed"
+) -> KafkaConsumer:
+    """Return a consumer without group: assign its partitions and seek before the first poll."""
+    return _open(settings, KafkaConsumer, {
+        **_consumer_config(settings, client_id),
+        "isolation_level": isolation,
+        "group_id": None,
+    })  # fmt: skip
+
+
+def producer(settings: KafkaSettings, *, client_id: str) -> KafkaProducer:
+    """Return an idempotent producer: flush it, then check every future, before any commit."""
+    return _open(settings, KafkaProducer, producer_config(settings, client_id))
+
+
+def admin(settings: KafkaSettings, *, client_id: str = "nextclick-admin") -> KafkaAdminClient:
+    """Return an admin client; it connects with the security settings of `kafka.consumer`."""
+    known = KafkaAdminClient.DEFAULT_CONFIG
+    return _open(settings, KafkaAdminClient, {
+        **{key: value for key, value in settings.consumer.items() if key in known},
+        **_connection(settings, client_id),
+        "request_timeout_ms": settings.request_timeout_ms,
+    })  # fmt: skip
+
+
+def producer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    """Return the producer's settings; linger + request < delivery is checked by the settings."""
+    return {
+        "batch_size": 131_072,
+        "max_block_ms": settings.delivery_timeout_ms,
+        "retry_backoff_ms": 10,  # D8: the client sleeps this long on CONCURRENT_TRANSACTIONS
+        **settings.producer,
+        **_connection(settings, client_id),
+        "enable_idempotence": True,  # explicit, or a conflict turns it off with only a warning
+        "acks": "all",
+        "delivery_timeout_ms": settings.delivery_timeout_ms,
+        "request_timeout_ms": settings.request_timeout_ms,
+        "linger_ms": settings.linger_ms,
+        "compression_type": None if settings.compression == "none" else settings.compression,
+        "allow_auto_create_topics": False,
+    }
+
+
+def _group_config(settings: KafkaSettings, client_id: str, max_poll_records: int) -> dict[str, Any]:
+    return {
+        **_consumer_config(settings, client_id),
+        "isolation_level": "read_committed",  # this alone turns require_stable on
+        "max_poll_records": max_poll_records,
+        "max_poll_interval_ms": settings.max_poll_interval_ms,
+        "session_timeout_ms": settings.session_timeout_ms,
+        "heartbeat_interval_ms": settings.heartbeat_interval_ms,
+    }
+
+
+def _consumer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    return {
+        "fetch_max_bytes": 16 * _MIB,
+        "max_partition_fetch_bytes": 2 * _MIB,
+        "fetch_max_wait_ms": 50,
+        **settings.consumer,
+        **_connection(settings, client_id),
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",  # earliest and latest reset silently when out of range
+        "allow_auto_create_topics": False,
+    }
+
+
+def _connection(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    return {
+        "bootstrap_servers": settings.bootstrap_servers.split(","),
+        "bootstrap_timeout_ms": settings.bootstrap_timeout_ms,
+        "client_id": client_id,
+    }
+
+
+def _open(
+    settings: KafkaSettings, kind: Callable[..., Client], config: Mapping[str, Any]
+) -> Client:
+    """Construct a client within a bounded time, or raise `KafkaUnreachableError`."""
+    _probe(settings)
+    try:
+        return kind(**config)
+    except (KafkaTimeoutError, KafkaConnectionError) as error:
+        raise KafkaUnreachableError(
+            f"kafka.bootstrap_servers = {settings.bootstrap_servers}: a port is open there, but no "
+            f"Kafka broker answered within {settings.bootstrap_timeout_ms / 1000:g} s. Check that "
+            "it is a broker's listener and that security_protocol, SASL and TLS settings match it"
+        ) from error
+
+
+def _probe(settings: KafkaSettings) -> None:
+    """Knock at the addresses ourselves: the client reports every cause as the same timeout."""
+    deadline = time.monotonic() + settings.bootstrap_timeout_ms / 1000
+    causes = []
+    for address in settings.bootstrap_servers.split(","):
+        host, _, port = address.rpartition(":")
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        try:
+            socket.create_connection((host, int(port)), min(left, _PROBE_SECONDS)).close()
+        except OSError as error:
+            causes.append(f"{address}: {error.strerror or error}")
+        else:
+            return
+    raise KafkaUnreachableError(
+        f"kafka.bootstrap_servers = {settings.bootstrap_servers}: no broker can be reached "
+        f"({'; '.join(causes)}). Start one with `nextclick kafka up`, or correct the setting"
+    )
