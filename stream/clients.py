@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.errors import KafkaConnectionError, KafkaTimeoutError
+from kafka.errors import KafkaConnectionError, KafkaTimeoutError, RetriableError
 
 from stream.settings import KafkaSettings
 
@@ -21,8 +21,11 @@ _MIB: Final = 1024 * 1024
 _PROBE_SECONDS: Final = 2.0
 
 
-class KafkaUnreachableError(ConnectionError):
+class KafkaUnreachableError(RetriableError):
     """No broker answered in time; the message names the setting and the addresses."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def click_consumer(

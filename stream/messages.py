@@ -34,8 +34,8 @@ Id = Annotated[
 Time = Annotated[
     int,
     Meta(
-        description="Milliseconds since the epoch, or RFC 3339 with a zone.",
-        extra_json_schema={"type": ["integer", "string"], "minimum": 0, "format": "date-time"},
+        description="Milliseconds since the epoch; -1 and the like are skipped as ancient.",
+        extra_json_schema={"minimum": 0},
     ),
 ]
 Millis = Annotated[int, Meta(ge=0, description="Milliseconds since the epoch.")]
@@ -60,8 +60,12 @@ class ClickEvent(Struct, frozen=True, kw_only=True):
     consent: bool = True
 
 
-class _DatedClick(ClickEvent, frozen=True, kw_only=True):
-    timestamp: Annotated[datetime, Meta(tz=True)]  # type: ignore[assignment]  # other wire form
+class DatedClick(ClickEvent, frozen=True, kw_only=True):
+    """The other form that a click may have on the wire; `decode_click` never returns it."""
+
+    timestamp: Annotated[  # type: ignore[assignment]  # the point of this class
+        datetime, Meta(tz=True, description="RFC 3339 with a zone.")
+    ]
 
 
 class Reason(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -168,7 +172,7 @@ Contract = ClickEvent | Recommendation | ModelAnnouncement
 T = TypeVar("T")
 
 _CLICK: Final = msgspec.json.Decoder(ClickEvent)
-_DATED_CLICK: Final = msgspec.json.Decoder(_DatedClick)
+_DATED_CLICK: Final = msgspec.json.Decoder(DatedClick)
 _RECOMMENDATION: Final = msgspec.json.Decoder(Recommendation)
 _ANNOUNCEMENT: Final = msgspec.json.Decoder(ModelAnnouncement)
 _ENCODER: Final = msgspec.json.Encoder()
@@ -186,7 +190,8 @@ def encode(message: Contract) -> bytes:
 def decode_click(value: bytes | None) -> ClickEvent:
     """Return the click in `value`, its timestamp as an integer, or raise `DecodeError`.
 
-    Hot path: 0.5 µs for a plain click, 1.2 µs with session, event id and context.
+    Hot path: 0.55 µs for a plain click, 1.4 µs with session, event id and context, 3.8 µs when
+    the timestamp is written as a date.
     """
     if value is None or len(value) > MAX_CLICK_BYTES:
         _check_size(value, MAX_CLICK_BYTES)

@@ -1,0 +1,162 @@
+"""Records that could not be used: how they are written and read back; knows no reason's meaning."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from kafka import KafkaConsumer, TopicPartition
+from msgspec import Struct
+
+from stream.clients import reader
+from stream.decoding import DecodeError
+from stream.headers import Headers, parse_headers
+from stream.settings import KafkaSettings
+
+PREFIX: Final = "__nextclick.errors."
+KEPT_BYTES: Final = 1024
+_MAX_KEY_BYTES: Final = 16 * 1024
+_MAX_MESSAGE_CHARS: Final = 256
+_READ_TIMEOUT_MS: Final = 10_000
+
+
+class Record(Protocol):
+    """What is read of a consumed record."""
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102  Kafka's own names
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def timestamp(self) -> int: ...  # noqa: D102
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...  # noqa: D102
+
+
+class Letter(NamedTuple):
+    """A dead letter to be sent."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """A dead letter that was read back; `attempt` counts earlier replays."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    stage: str
+    reason: str
+    message: str
+    app: str
+    version: str
+    attempt: int
+    key: bytes | None
+    value: bytes | None
+
+
+def dead_letter(
+    record: Record,
+    reason: str,
+    *,
+    app: str,
+    version: str,
+    stage: str = "decode",
+    error: DecodeError | None = None,
+) -> Letter:
+    """Return the dead letter of `record`: its own bytes, and why it died in the headers.
+
+    An oversize value is cut to its first KiB, with size and sha256 of the whole beside it, so that
+    a dead letter can always be sent. The detail of a `DecodeError` holds no personal data.
+    """
+    fields = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        "stage": stage,
+        "reason": reason,
+        "exception.class": type(error).__name__ if error else "",
+        "message": error.detail[:_MAX_MESSAGE_CHARS] if error else "",
+        "app": app,
+        "version": version,
+        "attempt": _attempt(record.headers),
+    }
+    key, value = record.key, record.value
+    if reason == "oversize" and value is not None:
+        fields |= _whole("value", value)
+        value = value[:KEPT_BYTES]
+    if key is not None and len(key) > _MAX_KEY_BYTES:
+        fields |= _whole("key", key)
+        key = key[:KEPT_BYTES]
+    headers = [(PREFIX + name, str(text).encode()) for name, text in fields.items()]
+    # A structured-mode click cannot be read again without its content type.
+    headers += [(n, v) for n, v in record.headers if n == "content-type" and v is not None]
+    return Letter(key, value, headers)
+
+
+def parse(record: Record) -> DeadLetter:
+    """Return the dead letter in `record`; what its headers do not say is empty or -1."""
+    text = parse_headers(record.headers)
+    said = {name[len(PREFIX) :]: value for name, value in text.items() if name.startswith(PREFIX)}
+    return DeadLetter(
+        topic=said.get("topic", ""),
+        partition=_int(said.get("partition")),
+        offset=_int(said.get("offset")),
+        timestamp=_int(said.get("timestamp")),
+        stage=said.get("stage", ""),
+        reason=said.get("reason", ""),
+        message=said.get("message", ""),
+        app=said.get("app", ""),
+        version=said.get("version", ""),
+        attempt=max(0, _int(said.get("attempt"))),
+        key=record.key,
+        value=record.value,
+    )
+
+
+def newest(settings: KafkaSettings, topic: str, *, limit: int) -> list[DeadLetter]:
+    """Return up to `limit` of the newest dead letters of each partition, oldest first."""
+    consumer = reader(settings, client_id=f"{settings.app}-dlq")
+    try:
+        partitions = [
+            TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()
+        ]
+        return [parse(record) for tp in partitions for record in _tail(consumer, tp, limit)]
+    finally:
+        consumer.close()
+
+
+def _tail(consumer: KafkaConsumer, tp: TopicPartition, limit: int) -> Iterator[Record]:
+    first = consumer.beginning_offsets([tp], timeout_ms=_READ_TIMEOUT_MS)[tp]
+    end = consumer.end_offsets([tp], timeout_ms=_READ_TIMEOUT_MS)[tp]
+    consumer.assign([tp])
+    consumer.seek(tp, max(first, end - limit))
+    while (consumer.position(tp, timeout_ms=_READ_TIMEOUT_MS) or 0) < end:
+        records = consumer.poll(timeout_ms=_READ_TIMEOUT_MS).get(tp, [])
+        if not records:
+            raise TimeoutError(f"{tp.topic}/{tp.partition}: no record in 10 s below offset {end}")
+        yield from (record for record in records if record.offset < end)
+
+
+def _attempt(headers: Headers) -> int:
+    return max(0, _int(parse_headers(headers).get(f"{PREFIX}attempt")))
+
+
+def _whole(part: str, data: bytes) -> dict[str, str | int]:
+    return {f"{part}.bytes": len(data), f"{part}.sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _int(text: str | None) -> int:
+    try:
+        return int(text or -1)
+    except ValueError:
+        return -1
