@@ -4,7 +4,7 @@ CloudEvents 1.0.2, Kafka binding: recommendations go out in binary mode; clicks 
 binary mode (where the headers change nothing), and in structured mode.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -146,12 +146,6 @@ def click_body(value: bytes | None, headers: Headers) -> bytes | None:
         if name == _CONTENT_TYPE and content_type and content_type.startswith(STRUCTURED_MODE):
             return _unwrapped(value)
     return value
-
-
-def cloud_event_attributes(headers: Headers) -> Mapping[str, str]:
-    """Return the CloudEvents attributes of a record in binary mode, without their prefix."""
-    text = parse_headers(headers)
-    return {name[3:]: value for name, value in text.items() if name.startswith("ce_")}
 
 
 class _Envelope(Struct, frozen=True):

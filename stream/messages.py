@@ -34,7 +34,7 @@ Id = Annotated[
 Time = Annotated[
     int,
     Meta(
-        description="Milliseconds since the epoch; -1 and the like are skipped as ancient.",
+        description="Milliseconds since the epoch.",
         extra_json_schema={"minimum": 0},
     ),
 ]

@@ -37,38 +37,56 @@ class KafkaSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bootstrap_servers: str = Field(
-        "127.0.0.1:9092",
+        default="127.0.0.1:9092",
         pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$",
         description="Brokers to start from: host:port, several separated by commas.",
     )
     app: str = Field(
-        "nextclick",
+        default="nextclick",
         pattern=r"^[a-zA-Z0-9._-]{1,64}$",
         description="Consumer group of the workers; the trainer's is <app>-trainer.",
     )
     bootstrap_timeout_ms: int = Field(
-        8_000, ge=1_000, le=60_000, description="Longest wait for the first answer of a broker."
+        default=8_000,
+        ge=1_000,
+        le=60_000,
+        description="Longest wait for the first answer of a broker.",
     )
     session_timeout_ms: int = Field(
-        10_000, ge=1_000, le=300_000, description="Silence after which the group drops a member."
+        default=10_000,
+        ge=1_000,
+        le=300_000,
+        description="Silence after which the group drops a member.",
     )
     heartbeat_interval_ms: int = Field(
-        1_000, ge=100, le=60_000, description="Pause between heartbeats; below a third of session."
+        default=1_000,
+        ge=100,
+        le=60_000,
+        description="Pause between heartbeats; below a third of session.",
     )
     max_poll_interval_ms: int = Field(
-        60_000, ge=1_000, le=3_600_000, description="Longest pause between polls; rebalance limit."
+        default=60_000,
+        ge=1_000,
+        le=3_600_000,
+        description="Longest pause between polls; rebalance limit.",
     )
     delivery_timeout_ms: int = Field(
-        8_000, ge=1_000, le=120_000, description="Time to get a record acknowledged, with retries."
+        default=8_000,
+        ge=1_000,
+        le=120_000,
+        description="Time to get a record acknowledged, with retries.",
     )
     request_timeout_ms: int = Field(
-        5_000, ge=500, le=60_000, description="Longest wait for one produce or admin reply."
+        default=5_000, ge=500, le=60_000, description="Longest wait for one produce or admin reply."
     )
     linger_ms: int = Field(
-        5, ge=0, le=1_000, description="Wait for more records before a produce request is sent."
+        default=5,
+        ge=0,
+        le=1_000,
+        description="Wait for more records before a produce request is sent.",
     )
     compression: Literal["none", "lz4", "zstd", "snappy", "gzip"] = Field(
-        "lz4", description="Codec of produced batches."
+        default="lz4", description="Codec of produced batches."
     )
     consumer: dict[str, Any] = Field(
         default_factory=dict,
@@ -106,36 +124,38 @@ class TopicSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    clicks: TopicName = Field("clicks", description="Topic that clicks are read from.")
+    clicks: TopicName = Field(default="clicks", description="Topic that clicks are read from.")
     recommendations: TopicName = Field(
-        "recommendations", description="Topic that recommendations are written to."
+        default="recommendations", description="Topic that recommendations are written to."
     )
     sessions: TopicName = Field(
-        "sessions", description="Compacted changelog of the session states."
+        default="sessions", description="Compacted changelog of the session states."
     )
-    models: TopicName = Field("models", description="Compacted topic of model announcements.")
+    models: TopicName = Field(
+        default="models", description="Compacted topic of model announcements."
+    )
     dead_letters: TopicName = Field(
-        "clicks.dlq", description="Topic that clicks that cannot be used are written to."
+        default="clicks.dlq", description="Topic that clicks that cannot be used are written to."
     )
     partitions: int = Field(
-        4, ge=1, le=1_000, description="Partitions of clicks, recommendations and sessions."
+        default=4, ge=1, le=1_000, description="Partitions of clicks, recommendations and sessions."
     )
-    replication_factor: int = Field(1, ge=1, le=9, description="Copies of every partition.")
+    replication_factor: int = Field(default=1, ge=1, le=9, description="Copies of every partition.")
     clicks_retention_hours: int = Field(
-        168, ge=1, le=720, description="How long clicks are kept (at most 30 days)."
+        default=168, ge=1, le=720, description="How long clicks are kept (at most 30 days)."
     )
     clicks_max_bytes: int = Field(
-        4 * 1024 * 1024,
+        default=4 * 1024 * 1024,
         ge=1024 * 1024,
         le=64 * 1024 * 1024,
         description="Largest click record the broker takes; what is too large becomes a dead "
         "letter instead of an error at the producer.",
     )
     recommendations_retention_hours: int = Field(
-        24, ge=1, le=720, description="How long recommendations are kept."
+        default=24, ge=1, le=720, description="How long recommendations are kept."
     )
     dead_letters_retention_hours: int = Field(
-        240, ge=1, le=720, description="How long dead letters are kept."
+        default=240, ge=1, le=720, description="How long dead letters are kept."
     )
 
     @model_validator(mode="after")
