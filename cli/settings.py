@@ -161,7 +161,19 @@ def _from_environment() -> Mapping[str, Any]:
     try:
         return EnvSettingsSource(Settings)()
     except SourceError as error:
-        raise SettingsError(f"environment: {error}") from None
+        raise _not_json(error) from None
+
+
+def _not_json(error: SourceError) -> SettingsError:
+    # The source names only the section, but its cause holds the text that it could not read.
+    text = getattr(error.__cause__, "doc", None)
+    for name, value in os.environ.items():
+        if value == text and name.upper().startswith(PREFIX):
+            return SettingsError(
+                f"{name} = {value[:80]}: must be a JSON object; better set a single value, as "
+                f"{name}{_DELIMITER}<NAME>"
+            )
+    return SettingsError(f"environment: {error}")
 
 
 def _leaves(

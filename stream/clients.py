@@ -61,7 +61,7 @@ def reader(
 
 def producer(settings: KafkaSettings, *, client_id: str) -> KafkaProducer:
     """Return an idempotent producer: flush it, then check every future, before any commit."""
-    return _open(settings, KafkaProducer, producer_config(settings, client_id))
+    return _open(settings, KafkaProducer, _producer_config(settings, client_id))
 
 
 def admin(settings: KafkaSettings, *, client_id: str = "nextclick-admin") -> KafkaAdminClient:
@@ -74,7 +74,7 @@ def admin(settings: KafkaSettings, *, client_id: str = "nextclick-admin") -> Kaf
     })  # fmt: skip
 
 
-def producer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+def _producer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
     """Return the producer's settings; linger + request < delivery is checked by the settings."""
     return {
         "batch_size": 131_072,

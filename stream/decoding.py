@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import math
 from typing import Final, Literal, Never
 
 import msgspec
@@ -10,6 +11,7 @@ DecodeReason = Literal[
     "malformed", "hostile", "range", "encoding", "type", "missing", "id", "oversize"
 ]
 
+_SHOWN_CHARS: Final = 20
 _BYTE_ORDER_MARKS: Final = (
     codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE,
 )  # fmt: skip
@@ -36,13 +38,17 @@ def classify(value: bytes, error: Exception) -> DecodeError:
 
 
 def _reason(value: bytes, error: Exception) -> tuple[DecodeReason, str]:
-    if isinstance(error, RecursionError):
-        return "hostile", "nested too deeply"
+    # msgspec stops at the first fault; asking in this order makes the order of keys irrelevant.
     if isinstance(error, UnicodeDecodeError) or _other_encoding(value):
         return "encoding", "not UTF-8 without a byte order mark"
+    if isinstance(error, RecursionError):
+        return "hostile", "nested too deeply"
+    reason = _reason_of_syntax(value)
+    if reason is not None:
+        return reason
     if isinstance(error, msgspec.ValidationError):
         return _reason_of_violation(str(error))
-    return _reason_of_syntax(value, str(error))
+    return "malformed", str(error)
 
 
 def _other_encoding(value: bytes) -> bool:
@@ -56,11 +62,22 @@ def _other_encoding(value: bytes) -> bool:
     return False
 
 
+def _reason_of_syntax(value: bytes) -> tuple[DecodeReason, str] | None:
+    """Read all of `value` with the standard library, which accepts NaN and Infinity and says so."""
+    try:
+        json.loads(value, parse_constant=_refuse, parse_float=_finite, parse_int=len)
+    except _NotFiniteError as error:
+        return "hostile", f"not a finite number: {error}"
+    except RecursionError:
+        return "hostile", "nested too deeply"
+    except ValueError as error:
+        return "malformed", str(error)
+    return None
+
+
 def _reason_of_violation(text: str) -> tuple[DecodeReason, str]:
     if "missing required field" in text:
         return "missing", text
-    if text.startswith("Number out of range"):  # 1e999, an infinity in disguise
-        return "hostile", text
     if "out of range" in text or "of length" in text or ">=" in text or "<=" in text:
         return "range", text
     if text == "Expected `object`, got `null`":
@@ -68,18 +85,12 @@ def _reason_of_violation(text: str) -> tuple[DecodeReason, str]:
     return "type", text
 
 
-def _reason_of_syntax(value: bytes, text: str) -> tuple[DecodeReason, str]:
-    """Tell NaN and Infinity, which the standard library reads, from what no reader accepts."""
-    try:
-        json.loads(value, parse_constant=_refuse_constant)
-    except _NotFiniteError:
-        return "hostile", "NaN or Infinity"
-    except RecursionError:
-        return "hostile", "nested too deeply"
-    except ValueError:
-        pass
-    return "malformed", text
+def _refuse(constant: str) -> Never:
+    raise _NotFiniteError(constant)
 
 
-def _refuse_constant(name: str) -> Never:
-    raise _NotFiniteError(name)
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise _NotFiniteError(text[:_SHOWN_CHARS])
+    return number
