@@ -1,0 +1,178 @@
+"""Train a first model from a click log; knows no Kafka, no files and no clock.
+
+The latest sessions are held out, measured, and then learnt as the stream would learn them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from model.encoders import build_encoder
+from model.encoders.session_encoder import EncoderConfig
+from trainer.evaluate import Score, score, target_ranks, thin
+from trainer.history import History
+from trainer.item_table import ItemTable
+from trainer.learner import Learner, queries
+from trainer.settings import LearningSettings
+from trainer.windows import Spans, Windows, batches_by_length, concatenate, cut_sessions, gather
+
+_PASS_CLICKS = 1_000_000  # epochs are chosen so that about this many clicks are learnt in all
+_MIN_EPOCHS, _MAX_EPOCHS = 3, 10
+_WIDE_CATALOGUE = 1000
+_MAX_HOLDOUT_PREDICTIONS = 10_000
+_MAX_RECENT_TARGETS = 5_000
+_HOLDOUT_RATE = 0.3
+_LAST_RATE = 0.02
+_STEADY_SHARE = 1 / 3  # part of all steps at the full rate; it falls linearly afterwards
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long to train."""
+
+    epochs: int
+    batch_targets: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Where a training run stands, for a progress bar."""
+
+    epoch: int
+    clicks: int
+    total_clicks: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrapped:
+    """A trained learner, its score on sessions it had not seen, and its latest windows."""
+
+    learner: Learner
+    holdout: Score
+    recent: Windows
+    clicks: int
+    refused_steps: int
+
+
+def new_learner(settings: LearningSettings, *, seed: int) -> Learner:
+    """Return a learner without items."""
+    config = EncoderConfig(
+        family=settings.family,
+        dim=settings.dim,
+        dropout=settings.dropout,
+        window=settings.window,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = build_encoder(config)
+    items = ItemTable(settings.dim, count_half_life_ms=settings.count_half_life_hours * 3_600_000)
+    return Learner(encoder, items, settings, np.random.default_rng(seed))
+
+
+def choose_epochs(num_targets: int) -> int:
+    """Return epochs for a log: many for a small one, few for a large one."""
+    return int(np.clip(round(_PASS_CLICKS / max(num_targets, 1)), _MIN_EPOCHS, _MAX_EPOCHS))
+
+
+def choose_dim(num_items: int) -> int:
+    """Return the vector size for a catalogue."""
+    return 128 if num_items >= _WIDE_CATALOGUE else 64
+
+
+def bootstrap(
+    history: History, learner: Learner, plan: Plan, report: Callable[[Advance], None]
+) -> Bootstrapped:
+    """Train `learner` on a log in numbered steps; raises ValueError when nothing can be learnt.
+
+    1. Learn all but the latest sessions for some epochs.  2. Measure on the latest sessions.
+    3. Learn those once, admitting their new items.  4. Set the counts as of the log's end.
+    """
+    spans = cut_sessions(history.start_S, history.stop_S)
+    held_out = spans.start_B >= history.num_known_clicks
+    known, holdout = spans.select(~held_out), spans.select(held_out)
+    if not len(known):
+        raise ValueError("the click log has no session of two clicks to learn from")
+    _add_known_items(history, learner)
+    _learn_epochs(history.rows_F, known, learner, plan, report)
+    last = gather(history.rows_F, holdout)
+    measured = _measure(learner, last)
+    _learn_holdout(history, learner, last, plan)
+    _set_counts(history, learner)
+    return Bootstrapped(
+        learner,
+        measured,
+        recent=_latest(history.rows_F, spans),
+        clicks=learner.progress.clicks,
+        refused_steps=learner.progress.refused,
+    )
+
+
+def _add_known_items(history: History, learner: Learner) -> None:
+    num_items = history.num_known_items
+    draws_ND = learner.rng.standard_normal((num_items, learner.encoder.dim), dtype=np.float32)
+    learner.items.append(history.item_ids[:num_items], normalize(torch.from_numpy(draws_ND)))
+    clicked_F = history.rows_F[: history.num_known_clicks]
+    learner.sample_by(torch.from_numpy(np.bincount(clicked_F, minlength=num_items)))
+
+
+def _learn_epochs(
+    rows_F: np.ndarray[tuple[int], np.dtype[np.int64]],
+    spans: Spans,
+    learner: Learner,
+    plan: Plan,
+    report: Callable[[Advance], None],
+) -> None:
+    total = spans.num_targets * plan.epochs
+    done = 0
+    for epoch in range(1, plan.epochs + 1):
+        for batch_B in batches_by_length(spans, plan.batch_targets, learner.rng):
+            windows = gather(rows_F, spans.select(batch_B))
+            step = learner.learn(windows, rate=_rate(done / total), follow_counts=False)
+            done += step.num_targets
+            report(Advance(epoch, done, total, step.loss))
+
+
+def _rate(part_done: float) -> float:
+    return max(_LAST_RATE, min(1.0, (1 - part_done) / (1 - _STEADY_SHARE)))
+
+
+def _measure(learner: Learner, windows: Windows) -> Score:
+    sample = thin(windows, _MAX_HOLDOUT_PREDICTIONS)
+    if not len(sample):
+        return Score()
+    vectors_ND = learner.items.vectors_ND()
+    queries_MD = queries(learner.encoder, vectors_ND, sample)
+    return score(target_ranks(queries_MD, vectors_ND, sample.target_rows_M))
+
+
+def _learn_holdout(history: History, learner: Learner, windows: Windows, plan: Plan) -> None:
+    position_of_first = np.unique(history.rows_F, return_index=True)[1]
+    for row in range(history.num_known_items, len(history.item_ids)):
+        position = int(position_of_first[row])
+        session = int(np.searchsorted(history.start_S, position, side="right")) - 1
+        beside = history.rows_F[history.start_S[session] : position]
+        learner.admit(history.item_ids[row], beside[-8:].tolist())
+    batch = max(1, len(windows) * plan.batch_targets // max(windows.num_targets, 1))
+    for start in range(0, len(windows), batch):
+        chosen = np.arange(start, min(start + batch, len(windows)))
+        learner.learn(windows.select(chosen), rate=_HOLDOUT_RATE, follow_counts=False)
+
+
+def _set_counts(history: History, learner: Learner) -> None:
+    """Count every click, decayed to the end of the log."""
+    end_ms = int(history.times_F.max())
+    age_F = (end_ms - history.times_F) / learner.items.half_life_ms
+    counts_N = np.bincount(history.rows_F, 0.5**age_F, minlength=len(learner.items))
+    learner.items.set_counts(torch.from_numpy(counts_N), end_ms)
+    learner.sample_by(learner.items.counts_N)
+
+
+def _latest(rows_F: np.ndarray[tuple[int], np.dtype[np.int64]], spans: Spans) -> Windows:
+    """Return the latest windows, for the index plan, golden sessions and first replays."""
+    targets_B = (spans.stop_B - spans.target_B)[::-1]
+    keep = int(np.searchsorted(np.cumsum(targets_B), _MAX_RECENT_TARGETS)) + 1
+    return concatenate([gather(rows_F, spans.select(np.arange(len(spans))[-keep:]))])

@@ -1,0 +1,113 @@
+"""The trained item rows: ids, raw vectors, Adagrad sums and decayed counts; knows no session.
+
+Rows are append-only. Shapes: N items, D dimensions, U rows of one call.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+Int64 = NDArray[np.int64]
+
+_MIN_CAPACITY = 1024
+_NEWCOMER_NOISE = 0.1  # length of the random part of a new vector beside its mean of length one
+
+
+class ItemTable:
+    """Columns of equal length that grow together, doubling their capacity."""
+
+    def __init__(self, dim: int, *, count_half_life_ms: float) -> None:
+        self._dim = dim
+        self.half_life_ms = count_half_life_ms
+        self._ids: list[str] = []
+        self._row_of: dict[str, int] = {}
+        self._weights = torch.zeros(_MIN_CAPACITY, dim)
+        self._accumulators = torch.zeros(_MIN_CAPACITY)
+        self._counts = torch.zeros(_MIN_CAPACITY, dtype=torch.float64)
+        self.counted_ms = 0
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Item ids in row order."""
+        return self._ids
+
+    @property
+    def weights_ND(self) -> Tensor:
+        """Raw vectors, a view that learning writes to."""
+        return self._weights[: len(self)]
+
+    @property
+    def accumulators_N(self) -> Tensor:
+        """Adagrad sums, a view that learning writes to."""
+        return self._accumulators[: len(self)]
+
+    @property
+    def counts_N(self) -> Tensor:
+        """Clicks decayed to `counted_ms`."""
+        return self._counts[: len(self)]
+
+    def row(self, item_id: str) -> int:
+        """Return the row of an item, -1 when it has none."""
+        return self._row_of.get(item_id, -1)
+
+    def vectors_ND(self) -> Tensor:
+        """Return unit vectors, a copy."""
+        return normalize(self.weights_ND, dim=1)
+
+    def append(self, ids: Sequence[str], weights_ND: Tensor) -> None:
+        """Append new items with their first vectors."""
+        if not ids:
+            return
+        start, stop = len(self), len(self) + len(ids)
+        self._reserve(stop)
+        self._row_of.update((item_id, start + place) for place, item_id in enumerate(ids))
+        self._ids.extend(ids)
+        if len(self._row_of) != stop:
+            raise ValueError("an item was appended twice")
+        self._weights[start:stop] = weights_ND
+        self._accumulators[start:stop] = 0
+        self._counts[start:stop] = 0
+
+    def newcomer(self, beside: Sequence[int], rng: np.random.Generator) -> Tensor:
+        """Return a first vector: the mean of the items clicked before it, else a random one."""
+        noise_D = torch.from_numpy(rng.standard_normal(self._dim).astype(np.float32))
+        noise_D = normalize(noise_D, dim=0)
+        if not beside:
+            return noise_D
+        mean_D = normalize(self.weights_ND[list(beside)], dim=1).mean(0)
+        return normalize(normalize(mean_D, dim=0) + _NEWCOMER_NOISE * noise_D, dim=0)
+
+    def count(self, rows: Int64, time_ms: int) -> None:
+        """Count clicks at one time; earlier counts decay to it, time never runs backwards."""
+        if not len(rows):
+            return
+        if time_ms > self.counted_ms:
+            if self.counted_ms:
+                self.counts_N.mul_(0.5 ** ((time_ms - self.counted_ms) / self.half_life_ms))
+            self.counted_ms = time_ms
+        self.set_counts(self.counts_N + _bincount(rows, len(self)), self.counted_ms)
+
+    def set_counts(self, counts_N: Tensor, counted_ms: int) -> None:
+        """Replace all counts, decayed to `counted_ms`."""
+        self.counts_N.copy_(counts_N)
+        self.counted_ms = counted_ms
+
+    def _reserve(self, size: int) -> None:
+        capacity = len(self._weights)
+        if size <= capacity:
+            return
+        extra = max(size, 2 * capacity) - capacity
+        self._weights = torch.cat([self._weights, torch.zeros(extra, self._dim)])
+        self._accumulators = torch.cat([self._accumulators, torch.zeros(extra)])
+        self._counts = torch.cat([self._counts, torch.zeros(extra, dtype=torch.float64)])
+
+
+def _bincount(rows: Int64, num_rows: int) -> Tensor:
+    return torch.from_numpy(np.bincount(rows, minlength=num_rows).astype(np.float64))

@@ -1,0 +1,149 @@
+"""What a stream learner holds, to and from a checkpoint's content; knows no disk and no Kafka."""
+
+import json
+from dataclasses import asdict
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.checkpoint import CheckpointError, Content
+from trainer.dataset import BufferState
+from trainer.learner import Learner, Progress
+from trainer.stream_learner import Comparison, StreamLearner
+from trainer.windows import Windows
+
+_LEARNER, _REPLAY, _RECENT = "learner", "replay", "recent"
+_STATE, _CATALOGUE, _SESSIONS = "state", "catalogue", "sessions"
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where the trainer stands in its inputs and outputs when a checkpoint is written."""
+
+    offsets: dict[int, int] = {}  # next click by partition
+    serving: str | None = None  # version that candidates are compared with
+    clicks_since_publish: int = 0
+    extensions: int = 0  # candidates in a row that were undecided
+
+
+class _Learning(msgspec.Struct):
+    position: Position
+    dim: int
+    family: str
+    rng: str
+    steps: int
+    clicks: int
+    clicks_since_halving: int
+    refused: int
+    counted_ms: int
+    num_evaluated_items: int
+    comparison: dict[str, dict[str, float]]
+    applicants: dict[str, int]
+
+
+def capture(stream: StreamLearner, position: Position) -> Content:
+    """Return everything that the next click depends on."""
+    learner = stream.learner
+    learning = _Learning(
+        position=position,
+        dim=learner.encoder.dim,
+        family=learner.encoder.config.family,
+        rng=json.dumps(learner.rng.bit_generator.state),
+        **asdict(learner.progress),
+        counted_ms=learner.items.counted_ms,
+        num_evaluated_items=stream.num_evaluated_items,
+        comparison=asdict(stream.comparison),
+        applicants=stream.admission.state(),
+    )
+    recent = stream.recent_windows()
+    return Content(
+        tensors={
+            _LEARNER: _learner_tensors(learner),
+            _REPLAY: stream.replay.tensors(),
+            _RECENT: {
+                "rows": torch.from_numpy(recent.rows_BT),
+                "lengths": torch.from_numpy(recent.lengths_B),
+                "first": torch.from_numpy(recent.first_B),
+                "sizes": torch.tensor([len(part) for part in stream.recent]),
+                "waiting": torch.from_numpy(stream.rows_waiting()),
+            },
+        },
+        documents={
+            _STATE: msgspec.json.encode(learning),
+            _CATALOGUE: msgspec.json.encode(list(learner.items.ids)),
+            _SESSIONS: msgspec.json.encode(stream.sessions.state()),
+        },
+    )
+
+
+def restore(stream: StreamLearner, content: Content) -> Position:
+    """Put a checkpoint into a new stream learner; raises CheckpointError where it does not fit."""
+    learning = msgspec.json.decode(content.documents[_STATE], type=_Learning)
+    learner = stream.learner
+    if (learning.dim, learning.family) != (learner.encoder.dim, learner.encoder.config.family):
+        raise CheckpointError(
+            f"the checkpoint holds a {learning.family} of {learning.dim} dimensions; set "
+            "trainer.learning.family and trainer.learning.dim to that, or move the folder away"
+        )
+    ids = msgspec.json.decode(content.documents[_CATALOGUE], type=list[str])
+    _restore_learner(learner, content.tensors[_LEARNER], ids, learning)
+    stream.sessions.restore(msgspec.json.decode(content.documents[_SESSIONS], type=BufferState))
+    stream.admission.restore(learning.applicants)
+    stream.replay.restore(content.tensors[_REPLAY])
+    _restore_recent(stream, content.tensors[_RECENT])
+    stream.num_evaluated_items = learning.num_evaluated_items
+    stream.comparison = msgspec.convert(learning.comparison, Comparison, strict=False)
+    return learning.position
+
+
+def _learner_tensors(learner: Learner) -> dict[str, Tensor]:
+    tensors = {
+        "items": learner.items.weights_ND.clone(),
+        "accumulators": learner.items.accumulators_N.clone(),
+        "counts": learner.items.counts_N.clone(),
+        "sampling_counts": learner.sampling_counts_N,
+    }
+    for name, weight in learner.encoder.state_dict().items():
+        tensors[f"encoder.{name}"] = weight.clone()
+    for place, columns in learner.dense.state_dict()["state"].items():
+        for name, column in columns.items():
+            tensors[f"adam.{place}.{name}"] = column.clone()
+    return tensors
+
+
+def _restore_learner(
+    learner: Learner, tensors: dict[str, Tensor], ids: list[str], learning: _Learning
+) -> None:
+    learner.items.append(ids, tensors["items"])
+    learner.items.accumulators_N.copy_(tensors["accumulators"])
+    learner.items.set_counts(tensors["counts"], learning.counted_ms)
+    learner.sample_by(tensors["sampling_counts"])
+    learner.encoder.load_state_dict(_part(tensors, "encoder."))
+    adam = learner.dense.state_dict()
+    adam["state"] = {}
+    for name, column in _part(tensors, "adam.").items():
+        place, _, key = name.partition(".")
+        adam["state"].setdefault(int(place), {})[key] = column
+    learner.dense.load_state_dict(adam)
+    learner.rng.bit_generator.state = json.loads(learning.rng)
+    learner.progress = Progress(
+        learning.steps, learning.clicks, learning.clicks_since_halving, learning.refused
+    )
+
+
+def _restore_recent(stream: StreamLearner, tensors: dict[str, Tensor]) -> None:
+    joined = Windows(*(tensors[name].numpy() for name in ("rows", "lengths", "first")))
+    edges = np.cumsum(tensors["sizes"].numpy())
+    for indices in np.split(np.arange(len(joined)), edges[:-1] if len(edges) else []):
+        if len(indices):
+            stream.recent.append(joined.select(indices))
+    stream.restore_rows_waiting(tensors["waiting"].numpy())
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -1,0 +1,138 @@
+"""Test, then train: clicks in log order are collected, predicted and learnt; knows no Kafka.
+
+Everything it does follows from its state and its calls, so a checkpoint continues exactly.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.encoders.session_encoder import SessionEncoder
+from trainer.dataset import Admission, SessionBuffer
+from trainer.evaluate import Score, score, target_ranks, thin
+from trainer.learner import Learner, Step, queries
+from trainer.replay import ReplayBuffer
+from trainer.settings import TrainerSettings
+from trainer.windows import Int64, Windows, concatenate
+
+_RECENT_TARGETS = 2_000
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A version as it serves: its encoder and unit item vectors, a prefix of the catalogue."""
+
+    encoder: SessionEncoder
+    vectors_ND: Tensor
+
+
+@dataclass
+class Comparison:
+    """Prequential scores of both versions on the same clicks, since the last candidate."""
+
+    candidate: Score = field(default_factory=Score)
+    serving: Score = field(default_factory=Score)
+
+
+class StreamLearner:
+    """Session buffer, replay buffer and learner, joined by one step."""
+
+    def __init__(self, learner: Learner, settings: TrainerSettings) -> None:
+        self.learner = learner
+        self.sessions = SessionBuffer(settings.dataset)
+        self.admission = Admission(settings.dataset)
+        self.replay = ReplayBuffer(settings.dataset.replay_windows)
+        self.recent: deque[Windows] = deque()
+        self.comparison = Comparison()
+        self.num_evaluated_items = len(learner.items)
+        self._rows: list[int] = []
+        self._settings = settings
+        self._serving: Frozen | None = None
+        share = settings.dataset.replay_share
+        self._fresh_targets = max(1, round(settings.dataset.batch_targets * (1 - share)))
+        self._replay_per_fresh = share / (1 - share)
+
+    @property
+    def full(self) -> bool:
+        """Whether enough clicks wait for a learning step."""
+        return self.sessions.num_targets >= self._fresh_targets
+
+    def serve(self, version: Frozen | None) -> None:
+        """Compare with this version from now on."""
+        self._serving = version
+        self.comparison = Comparison()
+
+    def add(self, user_id: str, session_id: str | None, item_id: str, time_ms: int) -> str | None:
+        """Take one click; return the reason when it will not train."""
+        session = self.sessions.open(user_id, session_id, time_ms)
+        if session is None:
+            return "flood"
+        row = self.learner.items.row(item_id)
+        if row < 0:
+            if not self.admission.admits(item_id, len(self.learner.items)):
+                return "not_admitted"
+            row = self.learner.admit(item_id, session.rows)
+        self.sessions.append(user_id, session, row)
+        self._rows.append(row)
+        return None
+
+    def step(self, time_ms: int) -> Step | None:
+        """Predict, then learn what waits, mixed with replay; None when nothing waits."""
+        self.learner.items.count(np.asarray(self._rows, np.int64), time_ms)
+        self._rows = []
+        windows = self.sessions.take()
+        if not len(windows):
+            return None
+        self._compare(thin(windows, self._settings.max_predictions))
+        replayed = self.replay.sample(
+            round(windows.num_targets * self._replay_per_fresh), self.learner.rng
+        )
+        step = self.learner.learn(concatenate([windows, replayed]), rate=self._settings.stream_rate)
+        self.replay.add(windows, self.learner.rng)
+        self._keep_recent(windows)
+        return step
+
+    def recent_windows(self) -> Windows:
+        """Return the latest learnt windows."""
+        return concatenate(list(self.recent))
+
+    def rows_waiting(self) -> Int64:
+        """Return the rows clicked since the last step, not yet counted."""
+        return np.asarray(self._rows, np.int64)
+
+    def restore_rows_waiting(self, rows: Int64) -> None:
+        """Take over rows of a checkpoint."""
+        self._rows = rows.tolist()
+
+    def _compare(self, windows: Windows) -> None:
+        """Score both versions on the same clicks; an item that neither knew before is a miss."""
+        items = self.learner.items
+        known = self.num_evaluated_items
+        self.num_evaluated_items = len(items)
+        if not known:
+            return
+        targets_M = windows.target_rows_M
+        vectors_ND = items.vectors_ND()[:known]
+        own_MD = queries(self.learner.encoder, vectors_ND, windows)
+        ranks_M = target_ranks(own_MD, vectors_ND, targets_M)
+        self.comparison.candidate += score(ranks_M)
+        if self._serving is not None:
+            served_ND = self._serving.vectors_ND
+            theirs_MD = queries(self._serving.encoder, served_ND, windows)
+            self.comparison.serving += score(target_ranks(theirs_MD, served_ND, targets_M))
+
+    def _keep_recent(self, windows: Windows) -> None:
+        self.recent.append(windows)
+        excess = sum(part.num_targets for part in self.recent) - _RECENT_TARGETS
+        while excess >= self.recent[0].num_targets:
+            excess -= self.recent.popleft().num_targets
+
+
+def freeze(
+    encoder: SessionEncoder, vectors_ND: "np.ndarray[tuple[int, int], np.dtype[np.float32]]"
+) -> Frozen:
+    """Return a published version in the form that is compared with."""
+    return Frozen(encoder.eval(), torch.from_numpy(vectors_ND))

@@ -1,0 +1,193 @@
+"""The trainer's loop: clicks in, learning steps, versions and checkpoints out, each when due.
+
+It knows the order and the cadence; what a step, a version or a checkpoint is, others know.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from stream.click_feed import ClickFeed, Reading
+from stream.monitor import Health
+from trainer import checkpoint, state
+from trainer.learner import Step
+from trainer.metrics import TrainerMetrics
+from trainer.releases import Releases
+from trainer.settings import TrainerSettings
+from trainer.stream_learner import StreamLearner
+
+log = structlog.get_logger(__name__)
+
+_POLL_MS = 200
+_MAX_REFUSED_STEPS = 3
+_MAX_RELOADS = 3
+
+
+class LearningFailedError(RuntimeError):
+    """Learning gives no usable numbers, also after going back to the last checkpoint."""
+
+
+class Cadence:
+    """Says when something is due again; monotonic seconds."""
+
+    def __init__(self, seconds: float, now: float) -> None:
+        self._seconds = seconds
+        self._next = now + seconds
+
+    def due(self, now: float) -> bool:
+        """Whether the time has come."""
+        return now >= self._next
+
+    def restart(self, now: float) -> None:
+        """Wait for the full time from now on."""
+        self._next = now + self._seconds
+
+
+class Trainer:
+    """One process, one reader of all partitions; construct it with a started feed."""
+
+    def __init__(
+        self,
+        feed: ClickFeed,
+        stream: StreamLearner,
+        releases: Releases,
+        settings: TrainerSettings,
+        *,
+        position: state.Position,
+        metrics: TrainerMetrics,
+        health: Health,
+        monotonic: Callable[[], float],
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._feed = feed
+        self._stream = stream
+        self._releases = releases
+        self._settings = settings
+        self._metrics = metrics
+        self._health = health
+        self._monotonic = monotonic
+        self._wall_ms = wall_ms
+        self._clicks_since_publish = position.clicks_since_publish
+        self._click_time_ms = stream.learner.items.counted_ms
+        self._refused_in_row = 0
+        self._reloads = 0
+        now = monotonic()
+        self._batch = Cadence(settings.dataset.batch_seconds, now)
+        self._publish = Cadence(settings.publish_seconds, now)
+        self._checkpoint = Cadence(settings.checkpoint_seconds, now)
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Poll, learn, publish and save until `stopping`, then save once more."""
+        self._health.set("reading", True)
+        while not stopping():
+            self.turn()
+        self._health.set("reading", False)
+        self._save()
+
+    def turn(self) -> None:
+        """Go round once: 1 poll, 2 learn, 3 publish, 4 save, the last three only when due."""
+        for reading in self._feed.poll(timeout_ms=_POLL_MS):
+            self._take(reading)
+        self._health.beat()
+        now = self._monotonic()
+        self._metrics.last_poll_timestamp.set(self._wall_ms() / 1000)
+        if self._stream.full or self._batch.due(now):
+            self._learn()
+            self._batch.restart(now)
+        if self._should_publish(now):
+            self._release()
+            self._publish.restart(self._monotonic())
+        if self._checkpoint.due(now):
+            self._save()
+            self._checkpoint.restart(self._monotonic())
+
+    def _take(self, reading: Reading) -> None:
+        self._metrics.clicks.inc()
+        reason: str | None = reading.reason
+        self._click_time_ms = max(self._click_time_ms, reading.time_ms)
+        if (click := reading.click) is not None:
+            reason = self._stream.add(
+                click.user_id, click.session_id, click.item_id, reading.time_ms
+            )
+        if reason:
+            self._metrics.clicks_skipped.labels(reason).inc()
+
+    def _learn(self) -> None:
+        with self._metrics.step_seconds.time():
+            step = self._stream.step(self._click_time_ms)
+        if step is None:
+            return
+        self._show(step)
+        if step.refused is None:
+            self._refused_in_row = 0
+            self._clicks_since_publish += step.num_targets
+            return
+        self._metrics.batches_skipped.labels(step.refused).inc()
+        self._refused_in_row += 1
+        log.warning("batch dropped", reason=step.refused, in_row=self._refused_in_row)
+        if self._refused_in_row >= _MAX_REFUSED_STEPS:
+            self._go_back()
+
+    def _should_publish(self, now: float) -> bool:
+        if self._releases.serving is None:
+            return self._clicks_since_publish >= self._settings.first_publish_clicks
+        if self._clicks_since_publish >= self._settings.publish_clicks:
+            return True
+        return self._clicks_since_publish > 0 and self._publish.due(now)
+
+    def _release(self) -> None:
+        verdict = self._releases.release(
+            self._stream, trained_through=self._feed.next_offsets, now_ms=self._wall_ms()
+        )
+        self._metrics.gate_verdicts.labels(verdict.verdict, verdict.reason).inc()
+        if verdict.verdict != "undecided":
+            self._clicks_since_publish = 0
+        if verdict.accepted:
+            self._metrics.models_published.labels("bundle").inc()
+
+    def _save(self) -> None:
+        """Write a checkpoint, then show its offsets to the group: never the other way round."""
+        position = state.Position(
+            offsets=dict(self._feed.next_offsets),
+            clicks_since_publish=self._clicks_since_publish,
+            extensions=self._releases.extensions,
+        )
+        checkpoint.write(self._directory, state.capture(self._stream, position))
+        self._metrics.checkpoint_timestamp.set(self._wall_ms() / 1000)
+        self._feed.commit()
+        self._reloads = 0
+
+    def _go_back(self) -> None:
+        """Return to the last checkpoint and read the clicks since then again."""
+        content = checkpoint.read_latest(self._directory)
+        self._reloads += 1
+        if content is None or self._reloads > _MAX_RELOADS:
+            raise LearningFailedError(
+                f"{_MAX_REFUSED_STEPS} batches in a row were dropped and going back did not help"
+            )
+        log.error("going back to the last checkpoint", reloads=self._reloads)
+        self._stream = self._releases.new_stream()
+        position = state.restore(self._stream, content)
+        # Other random numbers than last time, or the same steps would fail the same way.
+        self._stream.learner.rng.random(self._reloads)
+        self._clicks_since_publish = position.clicks_since_publish
+        self._refused_in_row = 0
+        self._feed.start(position.offsets, start_from=self._settings.start_from)
+
+    def _show(self, step: Step) -> None:
+        self._metrics.loss.set(step.loss)
+        compared = self._stream.comparison
+        for name, value in (
+            ("recall_at_20", compared.candidate.recall),
+            ("mrr_at_20", compared.candidate.mrr),
+            ("serving_recall_at_20", compared.serving.recall),
+            ("serving_mrr_at_20", compared.serving.mrr),
+        ):
+            self._metrics.prequential_ratio.labels(name).set(value)
+        for partition, lag in self._feed.lag().items():
+            self._metrics.lag_records.labels(self._feed.topic, str(partition)).set(lag)
+
+    @property
+    def _directory(self) -> Path:
+        return self._settings.checkpoint_dir
