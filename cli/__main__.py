@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from cli import config, dlq, topics
+from cli import config, dlq, replay, topics
 
 # Roles that a supervisor restarts: their exit codes say whether that can help.
 _ROLES: Final = frozenset({"worker", "trainer"})
@@ -23,6 +23,8 @@ app = typer.Typer(
 
 for group in (topics, config, dlq):
     app.add_typer(group.app)
+for command in (replay,):
+    command.register(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -58,9 +60,8 @@ def main() -> None:
 
 def _known_errors() -> tuple[type[Exception], ...]:
     # Imported only when something was raised: --help must not load Kafka's client.
-    from kafka.errors import KafkaError
-
     from cli.settings_errors import SettingsError
+    from stream.clients import KafkaError
     from stream.topics import TopicMismatchError
 
     return SettingsError, TopicMismatchError, KafkaError

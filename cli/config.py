@@ -17,11 +17,10 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     Example: NEXTCLICK_WORKER__BATCH__MAX_CLICKS=200 nextclick config show
     """
     import msgspec
-    from rich.console import Console
-    from rich.table import Table
 
     from cli.settings import DEFAULT, load_with_sources, values
     from cli.settings_errors import shown
+    from cli.tables import print_table
 
     settings, sources = load_with_sources(config)
     rows = [(name, shown(name, value), _source(name, sources) or DEFAULT)
@@ -30,10 +29,9 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         report = {name: {"value": value, "source": source} for name, value, source in rows}
         typer.echo(msgspec.json.encode(report, enc_hook=str).decode())
         return
-    table = Table("setting", "value", "source")
-    for name, value, source in rows:
-        table.add_row(name, str(value), source)
-    Console().print(table)
+    print_table(
+        ("setting", "value", "source"), ((name, str(value), source) for name, value, source in rows)
+    )
 
 
 @app.command()

@@ -39,24 +39,25 @@ def show(
 
 def _print(letters: "list[DeadLetter]", as_json: bool) -> None:
     import msgspec
-    from rich.console import Console
-    from rich.table import Table
+
+    from cli.tables import print_table
 
     if as_json:
         report = [msgspec.structs.asdict(letter) | {"key": _text(letter.key),
                   "value": _text(letter.value)} for letter in letters]  # fmt: skip
         typer.echo(msgspec.json.encode(report).decode())
         return
-    table = Table("click", "reason", "message", "attempt", "value")
-    for letter in letters:
-        table.add_row(
-            f"{letter.topic}/{letter.partition}/{letter.offset}",
-            letter.reason,
-            letter.message,
-            str(letter.attempt),
-            repr((letter.value or b"")[:_SHOWN_CHARS])[2:-1],
-        )
-    Console().print(table)
+    print_table(("click", "reason", "message", "attempt", "value"), map(_row, letters))
+
+
+def _row(letter: "DeadLetter") -> tuple[str, ...]:
+    return (
+        f"{letter.topic}/{letter.partition}/{letter.offset}",
+        letter.reason,
+        letter.message,
+        str(letter.attempt),
+        repr((letter.value or b"")[:_SHOWN_CHARS])[2:-1],
+    )
 
 
 def _text(data: bytes | None) -> str | None:

@@ -50,23 +50,24 @@ def describe(
 
 def _print(states: "list[TopicState]", created: list[str], as_json: bool) -> None:
     import msgspec
-    from rich.console import Console
-    from rich.table import Table
+
+    from cli.tables import print_table
 
     if as_json:
         typer.echo(msgspec.json.encode({"created": created, "topics": states}).decode())
         return
-    table = Table("topic", "partitions", "replicas", "cleanup", "retention", "")
-    for state in states:
-        hours = int(state.configs.get("retention.ms", "-1")) / 3_600_000
-        kept = f"{hours:g} h" if state.configs.get("cleanup.policy") == "delete" else ""
-        note = "created" if state.name in created else "" if state.partitions else "missing"
-        table.add_row(
-            state.name,
-            str(state.partitions),
-            str(state.replication_factor),
-            state.configs.get("cleanup.policy", ""),
-            kept,
-            note,
-        )
-    Console().print(table)
+    columns = ("topic", "partitions", "replicas", "cleanup", "retention", "")
+    print_table(columns, (_row(state, state.name in created) for state in states))
+
+
+def _row(state: "TopicState", created: bool) -> tuple[str, ...]:
+    hours = int(state.configs.get("retention.ms", "-1")) / 3_600_000
+    policy = state.configs.get("cleanup.policy", "")
+    return (
+        state.name,
+        str(state.partitions),
+        str(state.replication_factor),
+        policy,
+        f"{hours:g} h" if policy == "delete" else "",
+        "created" if created else "" if state.partitions else "missing",
+    )

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaConnectionError, KafkaTimeoutError, RetriableError
+from kafka.errors import KafkaError as KafkaError  # what all clients raise, for callers elsewhere
 
 from stream.settings import KafkaSettings
 

@@ -74,23 +74,26 @@ def plan(topics: TopicSettings) -> list[TopicPlan]:
 def ensure(
     settings: KafkaSettings, topics: TopicSettings, *, timeout_seconds: float = 30.0
 ) -> list[str]:
-    """Create the topics that are missing, then check all; return the names of the created.
+    """Create the topics that are missing; return the names of the created.
 
-    Raises `TopicMismatchError` when an existing topic is not what it must be: nothing of an
-    existing topic is ever changed here.
+    Raises `TopicMismatchError`, and creates nothing, when an existing topic is not what it must
+    be: nothing of an existing topic is ever changed here.
     """
     plans = plan(topics)
+    timeout_ms = int(timeout_seconds * 1000)
     with admin(settings) as client:
-        missing = [wanted for wanted in plans if not _state(client, wanted.name).partitions]
-        created = [wanted.name for wanted in missing if _create(client, wanted, timeout_seconds)]
-        client.wait_for_topics([p.name for p in plans], timeout_ms=timeout_seconds * 1000)
-        _require(plans, [_state(client, wanted.name) for wanted in plans])
+        found = [(wanted, _state(client, wanted.name)) for wanted in plans]
+        _require([(wanted, state) for wanted, state in found if state.partitions])
+        missing = [wanted for wanted, state in found if not state.partitions]
+        created = [wanted.name for wanted in missing if _create(client, wanted, timeout_ms)]
+        client.wait_for_topics([wanted.name for wanted in missing], timeout_ms=timeout_ms)
+        _require([(wanted, _state(client, wanted.name)) for wanted in missing])
     return created
 
 
 def check(settings: KafkaSettings, topics: TopicSettings) -> None:
     """Raise `TopicMismatchError` when a topic is missing or is not what it must be."""
-    _require(plan(topics), describe(settings, topics))
+    _require(list(zip(plan(topics), describe(settings, topics), strict=True)))
 
 
 def describe(settings: KafkaSettings, topics: TopicSettings) -> list[TopicState]:
@@ -122,21 +125,20 @@ def mismatches(wanted: TopicPlan, found: TopicState) -> list[str]:
     return wrong
 
 
-def _require(plans: list[TopicPlan], states: list[TopicState]) -> None:
-    wrong = [text for wanted, found in zip(plans, states, strict=True)
-             for text in mismatches(wanted, found)]  # fmt: skip
+def _require(pairs: list[tuple[TopicPlan, TopicState]]) -> None:
+    wrong = [text for wanted, found in pairs for text in mismatches(wanted, found)]
     if wrong:
         raise TopicMismatchError("\n".join(wrong))
 
 
-def _create(client: KafkaAdminClient, wanted: TopicPlan, timeout_seconds: float) -> bool:
+def _create(client: KafkaAdminClient, wanted: TopicPlan, timeout_ms: int) -> bool:
     options = {
         "num_partitions": wanted.partitions,
         "replication_factor": wanted.replication_factor,
         "configs": dict(wanted.configs),
     }
     try:
-        client.create_topics({wanted.name: options}, timeout_ms=timeout_seconds * 1000)
+        client.create_topics({wanted.name: options}, timeout_ms=timeout_ms)
     except TopicAlreadyExistsError:  # another process was quicker; the check below sees its work
         return False
     return True
