@@ -1,0 +1,138 @@
+"""How an index should search a catalogue, decided by measuring; knows no catalogue ids.
+
+Shapes: N items, D dimensions, C lists, Q queries, K best items.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+
+EXACT_BELOW_ITEMS: Final = 20_000
+MAX_QUERIES: Final = 1_000
+_WORTHWHILE_SHARE: Final = 1 / 3
+_KMEANS_ROUNDS: Final = 8
+_POINTS_PER_LIST: Final = 64
+_TIE: Final = 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IndexPlan:
+    """Lists and how many of them a query visits; without lists every search is exact."""
+
+    centroids_CD: Float32 | None = None
+    list_numbers_N: Int32 | None = None
+    nprobe: int = 0
+    recall: float = 1.0
+
+    @property
+    def num_lists(self) -> int:
+        """Number of lists, 0 when the search is exact."""
+        return 0 if self.centroids_CD is None else len(self.centroids_CD)
+
+
+def plan(
+    vectors_ND: Float32,
+    queries_QD: Float32,
+    *,
+    k: int = 20,
+    target: float = 0.99,
+    seed: int = 0,
+) -> IndexPlan:
+    """Return a plan whose recall@k on `queries_QD` is at least `target`.
+
+    The queries must be real ones: recall on synthetic queries does not carry over. Exact search is
+    planned for a small catalogue, without queries, and where lists would not save enough.
+    """
+    if len(vectors_ND) < EXACT_BELOW_ITEMS or not len(queries_QD):
+        return IndexPlan()
+    rng = np.random.default_rng(seed)
+    sample_QD = rng.permutation(queries_QD)[:MAX_QUERIES]
+    centroids_CD = _centroids(vectors_ND, _num_lists(len(vectors_ND)), seed)
+    index = faiss.IndexFlatIP(vectors_ND.shape[1])
+    index.add(centroids_CD)
+    list_numbers_N = index.search(vectors_ND, 1)[1][:, 0].astype(np.int32)
+    lists = build_lists(vectors_ND, IndexPlan(centroids_CD, list_numbers_N, 1))
+    threshold_Q = _exact_threshold(vectors_ND, sample_QD, k)
+    nprobe, recall = _smallest_nprobe(lists, sample_QD, threshold_Q, k, target)
+    if nprobe > len(centroids_CD) * _WORTHWHILE_SHARE:
+        return IndexPlan()
+    return IndexPlan(centroids_CD, list_numbers_N, nprobe, recall)
+
+
+def build_lists(vectors_ND: Float32, plan: IndexPlan) -> Any:
+    """Return an IVF-Flat index from the plan's centroids and list numbers, without training.
+
+    Raises ValueError for a plan that does not fit: FAISS would write outside its memory.
+    """
+    centroids_CD, list_numbers_N = plan.centroids_CD, plan.list_numbers_N
+    assert centroids_CD is not None
+    num_items, dim = vectors_ND.shape
+    if list_numbers_N is None or list_numbers_N.shape != (num_items,):
+        raise ValueError("the plan does not have one list number per item")
+    if centroids_CD.shape[1:] != (dim,):
+        raise ValueError(f"centroids of shape {centroids_CD.shape} for {dim} dimensions")
+    if num_items and not 0 <= list_numbers_N.min() <= list_numbers_N.max() < len(centroids_CD):
+        raise ValueError("a list number names no centroid")
+    quantiser = faiss.IndexFlatIP(dim)
+    quantiser.add(np.ascontiguousarray(centroids_CD, np.float32))
+    index: Any = faiss.IndexIVFFlat(quantiser, dim, len(centroids_CD), faiss.METRIC_INNER_PRODUCT)
+    index.quantiser = quantiser  # FAISS keeps a bare pointer to it
+    index.is_trained = True
+    rows_ND = np.ascontiguousarray(vectors_ND, np.float32)
+    numbers_N = np.ascontiguousarray(list_numbers_N, np.int64)
+    index.add_core(num_items, faiss.swig_ptr(rows_ND), None, faiss.swig_ptr(numbers_N))
+    index.nprobe = min(max(plan.nprobe, 1), len(centroids_CD))
+    return index
+
+
+def _num_lists(num_items: int) -> int:
+    return int(2 * num_items**0.5)
+
+
+def _centroids(vectors_ND: Float32, num_lists: int, seed: int) -> Float32:
+    kmeans = faiss.Kmeans(
+        vectors_ND.shape[1],
+        num_lists,
+        niter=_KMEANS_ROUNDS,
+        spherical=True,
+        seed=seed,
+        max_points_per_centroid=_POINTS_PER_LIST,
+    )
+    kmeans.train(vectors_ND)
+    centroids_CD = kmeans.centroids
+    assert centroids_CD is not None
+    return np.asarray(centroids_CD, np.float32)
+
+
+def _exact_threshold(vectors_ND: Float32, queries_QD: Float32, k: int) -> Float32:
+    """Return each query's exact k-th best score."""
+    exact = faiss.IndexFlatIP(vectors_ND.shape[1])
+    exact.add(vectors_ND)
+    scores_QK = exact.search(queries_QD, min(k, len(vectors_ND)))[0]
+    threshold_Q: Float32 = scores_QK[:, -1]
+    return threshold_Q
+
+
+def _smallest_nprobe(
+    index: Any, queries_QD: Float32, threshold_Q: Float32, k: int, target: float
+) -> tuple[int, float]:
+    """Double nprobe until the target is met, then halve the interval."""
+
+    def recall_at(nprobe: int) -> float:
+        index.nprobe = nprobe
+        scores_QK = index.search(queries_QD, k)[0]
+        return float((scores_QK >= threshold_Q[:, None] - _TIE).mean())
+
+    low, high = 0, 1
+    while high < index.nlist and recall_at(high) < target:
+        low, high = high, min(2 * high, index.nlist)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if recall_at(middle) < target else (low, middle)
+    return high, recall_at(high)
