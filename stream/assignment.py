@@ -49,11 +49,11 @@ class Assignment(ConsumerRebalanceListener):
         self.live.clear()
 
 
-def is_member(consumer: KafkaConsumer) -> bool:
-    """Tell whether the group counts us in.
+def member_generation(consumer: KafkaConsumer) -> int:
+    """Return the group generation that counts us in, or -1 when none does.
 
     `group_metadata()` is a live view: after a stall it shows generation -1 and an empty member id,
     and brokers skip fencing for such commits (D4), so the caller asks right after each poll.
     """
     metadata = consumer.group_metadata()
-    return metadata.generation_id >= 0 and bool(metadata.member_id)
+    return int(metadata.generation_id) if metadata.member_id else -1

@@ -115,7 +115,7 @@ class AtLeastOnce:
             self._beat()
             try:
                 self._producer = self._make_producer()
-            except KafkaError as error:
+            except (KafkaError, ConnectionError) as error:
                 if time.monotonic() > deadline:
                     raise
                 log.warning("no producer yet", error=repr(error))
@@ -141,9 +141,9 @@ def _require_delivered(futures: list[FutureRecordMetadata]) -> None:
 
 def _end(producer: KafkaProducer) -> None:
     # `close` waits for pending records first and then leaves the sender running (D10).
-    sender = producer._sender
+    sender = producer._sender  # type: ignore[attr-defined]  # the stubs leave it out
     sender.force_close()
     sender.join(5.0)
     if sender.is_alive():
         raise ProducerStuckError("the sender thread of a retired producer does not end")
-    producer._unregister_cleanup()
+    producer._unregister_cleanup()  # type: ignore[attr-defined]  # likewise

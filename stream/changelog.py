@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
-from kafka import TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 MARKER_KEY = b"\x00next"
@@ -64,17 +64,6 @@ class Entry(NamedTuple):
     last_offset: int
 
 
-class PartitionReader(Protocol):
-    """What is used of a group-less KafkaConsumer."""
-
-    def assign(self, partitions: list[TopicPartition]) -> None: ...  # noqa: D102 (kafka-python's)
-    def seek_to_beginning(self, *partitions: TopicPartition) -> None: ...  # noqa: D102
-    def position(self, partition: TopicPartition, timeout_ms: int | None = None) -> int: ...  # noqa: D102
-    def poll(  # noqa: D102
-        self, timeout_ms: int = 0
-    ) -> dict[TopicPartition, list[ConsumerRecord]]: ...
-
-
 _encoder = msgspec.msgpack.Encoder()
 _session_decoder = msgspec.msgpack.Decoder(SessionRecord)
 _marker_decoder = msgspec.json.Decoder(Marker)
@@ -118,7 +107,7 @@ def _tombstone_offset(message: ConsumerRecord) -> int:
 
 
 def read_to_end(
-    reader: PartitionReader,
+    reader: KafkaConsumer,
     end_offsets: dict[TopicPartition, int],
     *,
     between_slices: Callable[[], bool],
@@ -131,24 +120,20 @@ def read_to_end(
     each poll; False gives up. Raises ChangelogError after `stall_seconds` without progress.
     """
     waiting = {tp for tp, end in end_offsets.items() if end > 0}
-    if not waiting:
-        return
-    reader.assign(sorted(waiting))
-    reader.seek_to_beginning(*waiting)
+    if waiting:
+        reader.assign(sorted(waiting))
+        reader.seek_to_beginning(*waiting)
     reached = dict.fromkeys(waiting, -1)
     deadline = time.monotonic() + stall_seconds
     while waiting:
-        slices = reader.poll(timeout_ms=100)
-        for tp, messages in slices.items():
+        for tp, messages in reader.poll(timeout_ms=100).items():
             yield from (m for m in messages if m.offset < end_offsets[tp])
         if not between_slices():
             return
-        for tp in list(waiting):
-            position = reader.position(tp, timeout_ms=5000)
-            if position != reached[tp]:
-                reached[tp] = position
-                deadline = time.monotonic() + stall_seconds
-            if position >= end_offsets[tp]:
-                waiting.discard(tp)
-        if time.monotonic() > deadline:
+        positions = {tp: reader.position(tp, timeout_ms=5000) or 0 for tp in waiting}
+        if positions != reached:
+            deadline = time.monotonic() + stall_seconds
+        elif time.monotonic() > deadline:
             raise ChangelogError(f"no progress for {stall_seconds:.0f} s, waiting for {waiting}")
+        waiting = {tp for tp in waiting if positions[tp] < end_offsets[tp]}
+        reached = {tp: positions[tp] for tp in waiting}

@@ -69,7 +69,7 @@ class BatchHistogram(Collector):
 
 
 class Health:
-    """What `/healthz` and `/readyz` answer: local progress and readiness, never broker reachability.
+    """What `/healthz` and `/readyz` answer: local progress and readiness, never broker health.
 
     Liveness is the age of the last `beat`; readiness is a set of named conditions that must all
     hold. Written by the loop, read by the endpoint's threads: each value is one assignment.

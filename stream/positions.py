@@ -34,8 +34,7 @@ def starting_positions(
 ) -> dict[TopicPartition, Position]:
     """Return where each partition starts; never resets silently.
 
-    `committed()` waits while a transaction on the offset is pending (require_stable). A first start
-    is committed at once, so that from then on "no offset" means that somebody removed it. Raises
+    `committed()` waits while a transaction on the offset is pending (require_stable). Raises
     OffsetGapError when clicks were deleted before they were answered and `on_gap` is halt.
     """
     wanted = sorted(partitions)
@@ -57,16 +56,7 @@ def starting_positions(
                 "or reset the group's offsets"
             )
         positions[tp] = Position(offset + gap, committed=True, gap=gap)
-    _commit_first_starts(consumer, positions, timeout_ms)
     return positions
-
-
-def _commit_first_starts(
-    consumer: KafkaConsumer, positions: dict[TopicPartition, Position], timeout_ms: int
-) -> None:
-    starts = {tp: p.offset for tp, p in positions.items() if not p.committed}
-    if starts:
-        consumer.commit(as_commit(starts), timeout_ms=timeout_ms)
 
 
 def as_commit(offsets: dict[TopicPartition, int]) -> dict[TopicPartition, OffsetAndMetadata]:

@@ -1,0 +1,57 @@
+"""Run a long-running role: signals, threads of the numeric libraries, exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+Role = tuple[Callable[[], None], Callable[[], None]]
+
+
+def run_role(construct: Callable[[], Role], *, name: str) -> None:
+    """Construct a role and run it until SIGTERM or SIGINT; a second signal exits at once.
+
+    An error ends the process with the exit code of `stream/exit_codes.py`: the state is in Kafka
+    and on disk, so the supervisor's restart is the recovery.
+    """
+    import structlog
+
+    from stream.exit_codes import exit_code
+
+    log = structlog.get_logger(name)
+    stop: list[Callable[[], None]] = []
+    stopping = False
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping or not stop:
+            os._exit(128 + number)
+        stopping = True
+        stop[0]()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    single_thread()
+    try:
+        run, stop_role = construct()
+        stop.append(stop_role)
+        run()
+    except Exception as error:
+        code = exit_code(error)
+        log.critical("exiting", error=repr(error), code=code, exc_info=error)
+        sys.stderr.flush()
+        # Client threads may hang in a broken state: nothing of them is waited for.
+        os._exit(code)
+
+
+def single_thread() -> None:
+    """Give torch and FAISS one thread: a process is one worker, more threads only thrash."""
+    import torch
+
+    from index.threads import use_threads
+
+    torch.set_num_threads(1)
+    use_threads(1)

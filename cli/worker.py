@@ -1,0 +1,121 @@
+"""`nextclick worker`: constructs a worker from the settings and runs it until a signal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli.options import BootstrapOption, ConfigOption, kafka_overrides
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cli.settings import Settings
+    from stream.monitor import Health
+    from worker.metrics import WorkerMetrics
+    from worker.worker import Worker
+
+_MIB = 1024 * 1024
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(worker)
+
+
+def worker(config: ConfigOption = None, bootstrap_servers: BootstrapOption = None) -> None:
+    """Answer clicks with recommendations until SIGTERM or Ctrl-C.
+
+    Run as many as there are partitions; each takes its share. Settings come from --config, from the
+    environment (NEXTCLICK_WORKER__BATCH__MAX_CLICKS=200) and from flags; `nextclick config show`
+    lists them. Exit codes: 0 stopped, 70 bug or watchdog, 71 sessions and offsets disagree, 74
+    damaged records, 75 Kafka unavailable, 77 not allowed, 78 wrong configuration.
+
+    Example: nextclick worker --config nextclick.toml
+    """
+    from cli.logs import configure_logs
+    from cli.roles import run_role
+    from cli.settings import load_settings
+
+    settings = load_settings(config, kafka_overrides(bootstrap_servers))
+    configure_logs()
+    run_role(lambda: _construct(settings), name="worker")
+
+
+def _construct(settings: Settings) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return what runs the worker and what stops it; everything is wired here."""
+    from prometheus_client import PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+
+    from stream.monitor import Health, Watchdog, serve_metrics
+    from stream.topics import check
+    from worker.metrics import WorkerMetrics
+    from worker.worker import CONDITIONS
+
+    check(settings.kafka, settings.topics)
+    registry = CollectorRegistry()
+    registry.register(PROCESS_COLLECTOR)
+    registry.register(PLATFORM_COLLECTOR)
+    metrics = WorkerMetrics(registry)
+    health = Health(CONDITIONS)
+    server = serve_metrics(registry, health, settings.metrics.host, settings.metrics.worker_port)
+    serving = _worker(settings, metrics, health)
+    watchdog = Watchdog(health)
+
+    def run() -> None:
+        watchdog.start()
+        try:
+            serving.run()
+        finally:
+            watchdog.stop()
+            if server is not None:
+                server.close()
+
+    return run, serving.stop
+
+
+def _worker(settings: Settings, metrics: WorkerMetrics, health: Health) -> Worker:
+    from importlib.metadata import version
+
+    import numpy as np
+
+    from stream import clients
+    from stream.batch import AtLeastOnce
+    from worker.answering import Answering
+    from worker.outputs import Writer
+    from worker.refresh import VersionFollower, VersionLoader
+    from worker.restore import Restorer
+    from worker.sessions import RING
+    from worker.worker import Parts, Worker
+
+    kafka, topics, own = settings.kafka, settings.topics, settings.worker
+    name = f"{kafka.app}-worker"
+    consumer = clients.click_consumer(kafka, client_id=name, max_poll_records=own.batch.max_clicks)
+    follower = VersionFollower(
+        lambda: clients.reader(kafka, client_id=f"{name}-versions"),
+        VersionLoader(max_bytes=own.max_bundle_mib * _MIB, num_popular=own.ranking.k + RING + 1),
+        metrics,
+        topic=topics.models,
+        model=own.model,
+    )
+    follower.start()
+    writer = Writer(topics, own.ranking, app=kafka.app, app_version=version("nextclick"))
+    parts = Parts(
+        consumer=consumer,
+        committer=AtLeastOnce(
+            consumer,
+            lambda: clients.producer(kafka, client_id=name),
+            delivery_timeout_seconds=kafka.delivery_timeout_ms / 1000,
+            beat=health.beat,
+        ),
+        restorer=Restorer(kafka, topics.sessions, name),
+        follower=follower,
+        answering=Answering(
+            *(own, writer, metrics),
+            num_partitions=topics.partitions,
+            rng=np.random.default_rng(),
+        ),
+        metrics=metrics,
+        health=health,
+    )
+    return Worker(parts, own, topics)

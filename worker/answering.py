@@ -1,0 +1,247 @@
+"""One batch from records to sends: intake, recommender, outputs, under one model version.
+
+It owns the sessions and the version reference; it knows records but no consumer and no producer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import structlog
+from kafka.consumer.fetcher import ConsumerRecord
+
+from index.item_index import IndexFullError
+from stream.batch import Send
+from stream.changelog import Entry
+from worker.hits import NextClickMeter
+from worker.intake import Intake, Seated, judge_records, seat
+from worker.ledger import Ledger
+from worker.metrics import StageClock, WorkerMetrics
+from worker.newcomers import Newcomers
+from worker.outputs import Writer
+from worker.recommender import Answers, recommend
+from worker.restore import place_session
+from worker.sessions import EMPTY, Sessions
+from worker.settings import WorkerSettings
+from worker.version import ServingVersion
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_RECALL_QUERIES = 16
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """An answered batch, not yet committed: its sends, and what to keep or to roll back."""
+
+    sends: list[Send]
+    ledgers: dict[int, Ledger]
+    intake: Intake
+    seated: Seated
+    answers: Answers
+    first_outcomes: Counter[tuple[str, str]]
+
+
+class Answering:
+    """Answer batches under the current version; `keep` or `roll_back` each before the next."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        writer: Writer,
+        metrics: WorkerMetrics,
+        *,
+        num_partitions: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self._settings = settings
+        self._writer = writer
+        self._metrics = metrics
+        self._num_partitions = num_partitions
+        self._rng = rng
+        self._version: ServingVersion | None = None
+        self._newcomers = Newcomers(0)
+        self._meter = NextClickMeter(settings.ranking.k)
+        self.clock = StageClock(metrics)
+        self.sessions = Sessions(0, max_live=settings.sessions.max_live)
+
+    @property
+    def version(self) -> ServingVersion:
+        """The serving version; there is one before the first batch."""
+        assert self._version is not None, "the worker waits for a model before it polls"
+        return self._version
+
+    def swap(self, version: ServingVersion | None) -> None:
+        """Serve `version` from the next batch on; None changes nothing.
+
+        Rings are renamed to the new catalogue's rows; states are re-encoded lazily.
+        """
+        if version is None:
+            return
+        started = time.perf_counter()
+        old, self._version = self._version, version
+        state_dim = version.bundle.encoder.state_dim
+        if state_dim != self.sessions.hidden_SH.shape[1]:
+            self.sessions.resize_state(state_dim)
+        if old is not None:
+            self._rename(old, version)
+        self._newcomers.renew(version.bundle.vectors_ND.shape[1], self.sessions.codes_in_use)
+        pause = time.perf_counter() - started
+        self._metrics.swapped(version, pause)
+        log.info("serving", version=version.name, items=len(version.bundle.catalogue), pause=pause)
+
+    def place(self, entry: Entry) -> None:
+        """Put a changelog entry into the sessions."""
+        place_session(self.sessions, entry, self.version, self._newcomers)
+
+    def answer(
+        self, records: list[ConsumerRecord], ledgers: dict[int, Ledger], generation: int
+    ) -> Batch:
+        """Answer `records` under one version and return what to send; sessions are changed."""
+        version, clock, settings = self.version, self.clock, self._settings
+        ledgers = {p: ledgers[p].copy() for p in {r.partition for r in records}}
+        intake = judge_records(
+            *(records, ledgers, self.sessions),
+            num_partitions=self._num_partitions,
+            ttl_ms=int(settings.sessions.ttl_days * 86_400_000),
+        )
+        clock.lap("decode")
+        seated = seat(intake, self.sessions, ledgers, self._code_of(version))
+        clock.lap("sessions")
+        answers = recommend(
+            *(seated.clicks, self.sessions, version),
+            ranking=settings.ranking,
+            idle_gap_ms=int(settings.sessions.idle_gap_minutes * 60_000),
+            lap=clock.lap,
+        )
+        first_outcomes = _enter(ledgers, intake, seated, answers.lists.popular_from_B)
+        sends = list(self._sends(intake, seated, answers, ledgers, generation))
+        clock.lap("serialise")
+        return Batch(sends, ledgers, intake, seated, answers, first_outcomes)
+
+    def keep(self, batch: Batch, records: list[ConsumerRecord], now_seconds: float) -> None:
+        """Take note that the batch is committed."""
+        self._release(batch.seated)
+        self._learn_newcomers(batch)
+        self._measure(batch, records, now_seconds)
+
+    def roll_back(self, batch: Batch) -> None:
+        """Put the sessions back as they were before the batch."""
+        self.sessions.roll_back(batch.seated.undo)
+        self._release(batch.seated)
+
+    def _sends(
+        self,
+        intake: Intake,
+        seated: Seated,
+        answers: Answers,
+        ledgers: dict[int, Ledger],
+        generation: int,
+    ) -> Iterator[Send]:
+        version, name = self.version, self._item_name(self.version)
+        yield from self._writer.recommendations(
+            *(seated, answers, version),
+            generation=generation,
+            now_ms=time.time_ns() // 1_000_000,
+            item_name=name,
+        )
+        yield from self._writer.dead_letters(intake.dead)
+        yield from self._writer.changelog(
+            *(seated, self.sessions, version, ledgers), generation=generation, item_name=name
+        )
+
+    def _code_of(self, version: ServingVersion) -> Callable[[str], int]:
+        row, code = version.bundle.catalogue.row, self._newcomers.code
+
+        def code_of(item_id: str) -> int:
+            known = row(item_id)
+            return known if known >= 0 else code(item_id)
+
+        return code_of
+
+    def _item_name(self, version: ServingVersion) -> Callable[[int], str]:
+        ids, newcomer = version.bundle.catalogue.ids, self._newcomers.item_id
+        return lambda code: ids[code] if code >= 0 else newcomer(code)
+
+    def _rename(self, old: ServingVersion, new: ServingVersion) -> None:
+        """Rename rings to the rows of another catalogue; a plain extension changes no row."""
+        before, after = old.bundle.catalogue, new.bundle.catalogue
+        if not after.extends(before):
+            rows_N = after.rows(before.ids)
+            for row in np.flatnonzero(rows_N < 0).tolist():
+                rows_N[row] = self._newcomers.code(before.ids[row])
+            self.sessions.translate(rows_N)
+            self._meter.forget()
+        self.sessions.rename(self._newcomers.admit(after.row))
+
+    def _release(self, seated: Seated) -> None:
+        for slot in seated.scratch:
+            self.sessions.release(slot)
+
+    def _learn_newcomers(self, batch: Batch) -> None:
+        clicks, after, lists = batch.seated.clicks, batch.answers.sessions, batch.answers.lists
+        middle = self._settings.ranking.k // 2
+        new_B = (clicks.code_B < EMPTY) & ~clicks.repeat_B
+        self._metrics.unknown_items.inc(int(new_B.sum()))
+        for b in np.flatnonzero(new_B & (lists.popular_from_B > middle)).tolist():
+            code = int(clicks.code_B[b])
+            vector_D = self._newcomers.learn(
+                code, after.queries_BD[b], float(lists.scores_BK[b, middle])
+            )
+            try:
+                self.version.index.add(code, vector_D)
+            except IndexFullError:
+                self._metrics.fallbacks.labels("side_buffer_full").inc()
+                return
+
+    def _measure(self, batch: Batch, records: list[ConsumerRecord], now_seconds: float) -> None:
+        metrics, seated, answers = self._metrics, batch.seated, batch.answers
+        clicks, after, lists = seated.clicks, answers.sessions, answers.lists
+        metrics.batch.observe(len(records))
+        metrics.count(batch.first_outcomes, repeated=len(records))
+        metrics.fallbacks.labels("cold").inc(int((lists.popular_from_B == 0).sum()))
+        metrics.reencoded.inc(after.num_reencoded)
+        metrics.evicted.labels("full").inc(len(seated.evicted))
+        metrics.sessions.set(len(self.sessions))
+        stamps_B = np.fromiter((j.record.timestamp for j in seated.judged), np.float64)
+        metrics.latency.observe_many(np.maximum(now_seconds - stamps_B / 1000, 0.0))
+        # A second item in the ring: this click went on with a session that had a list.
+        continued_B = (after.rings_BR[:, 1] != EMPTY) & ~clicks.repeat_B
+        evaluated, hits = self._meter.measure(
+            clicks.slot_B, clicks.code_B, continued_B, lists.codes_BK.astype(np.int32)
+        )
+        metrics.evaluated.labels("serving").inc(evaluated)
+        metrics.hits.labels("serving").inc(hits)
+        self._sample_recall(after.queries_BD[after.personal_B])
+
+    def _sample_recall(self, queries_BD: Array) -> None:
+        if len(queries_BD) and self._rng.random() < self._settings.recall_sample:
+            sample_BD = queries_BD[:_RECALL_QUERIES]
+            recall = self.version.index.measure_recall(sample_BD, self._settings.ranking.k)
+            self._metrics.index_recall.set(recall)
+        self._metrics.index_items.labels("side").set(self.version.index.num_side)
+
+
+def _enter(
+    ledgers: dict[int, Ledger], intake: Intake, seated: Seated, popular_from_B: Array
+) -> Counter[tuple[str, str]]:
+    """Enter every outcome into the ledgers in log order; returns those that are the first ones."""
+    sources = ["model" if place else "popular" for place in popular_from_B.tolist()]
+    outcomes = [
+        (judged.record, "recommended", source)
+        for judged, source in zip(seated.judged, sources, strict=True)
+    ]
+    outcomes += [(dead.record, "dead", dead.reason) for dead in intake.dead]
+    outcomes += [(record, "skipped", reason) for record, reason in intake.skipped]
+    outcomes.sort(key=lambda outcome: outcome[0].offset)
+    first: Counter[tuple[str, str]] = Counter()
+    for record, kind, reason in outcomes:
+        if ledgers[record.partition].enter(record.offset, kind, reason):
+            first[kind, reason] += 1
+    return first

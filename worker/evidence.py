@@ -1,0 +1,95 @@
+"""All that the topics of one application say, by partition number; judges nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+
+from stream.changelog import Entry, Marker, SessionRecord, decode, read_to_end
+from stream.dead_letters import parse
+from stream.headers import Provenance, provenance
+from stream.settings import TopicSettings
+from worker.replay import Expected, expected_outcomes
+
+
+@dataclass(frozen=True)
+class Partition:
+    """All records of one partition number, and how far its group has committed."""
+
+    number: int
+    committed: int
+    expected: dict[int, Expected]
+    answers: list[Provenance]
+    dead: list[tuple[int, str]]
+    sessions: dict[str, SessionRecord]
+    evictions: dict[str, set[int]]
+    marker: Marker | None
+
+
+def read_evidence(
+    reader: KafkaConsumer, topics: TopicSettings, committed: dict[int, int | None], *, ttl_ms: int
+) -> list[Partition]:
+    """Read every topic to its end; `committed` is the workers' offset of every clicks partition."""
+    clicks = _by_partition(reader, topics.clicks)
+    answers = _by_partition(reader, topics.recommendations)
+    changelog = _by_partition(reader, topics.sessions)
+    dead = _by_partition(reader, topics.dead_letters)
+    letters = [parse(record) for records in dead.values() for record in records]
+    partitions = []
+    for number in sorted(committed):
+        sessions, evictions, marker = _fold(changelog.get(number, []))
+        partitions.append(
+            Partition(
+                number=number,
+                committed=committed[number] or 0,
+                expected=expected_outcomes(
+                    clicks.get(number, []), num_partitions=len(committed), ttl_ms=ttl_ms
+                ),
+                answers=[provenance(record.headers) for record in answers.get(number, [])],
+                dead=[
+                    (letter.offset, letter.reason)
+                    for letter in letters
+                    if letter.partition == number
+                ],
+                sessions=sessions,
+                evictions=evictions,
+                marker=marker,
+            )
+        )
+    return partitions
+
+
+def _by_partition(reader: KafkaConsumer, topic: str) -> dict[int, list[ConsumerRecord]]:
+    partitions = [TopicPartition(topic, n) for n in reader.partitions_for_topic(topic) or ()]
+    ends = reader.end_offsets(partitions, timeout_ms=10_000)
+    records: dict[int, list[ConsumerRecord]] = {}
+    for record in read_to_end(reader, ends, between_slices=lambda: True):
+        records.setdefault(record.partition, []).append(record)
+    return records
+
+
+def _fold(
+    changelog: list[ConsumerRecord],
+) -> tuple[dict[str, SessionRecord], dict[str, set[int]], Marker | None]:
+    sessions: dict[str, SessionRecord] = {}
+    evictions: dict[str, set[int]] = {}
+    marker = None
+    for entry in map(decode, changelog):
+        if isinstance(entry, Marker):
+            marker = entry
+        elif entry.record is None:
+            evictions.setdefault(entry.user_id, set()).add(entry.last_offset)
+            _forget(sessions, entry)
+        else:
+            known = sessions.get(entry.user_id)
+            if known is None or entry.last_offset >= known.last_offset:
+                sessions[entry.user_id] = entry.record
+    return sessions, evictions, marker
+
+
+def _forget(sessions: dict[str, SessionRecord], entry: Entry) -> None:
+    known = sessions.get(entry.user_id)
+    if known is not None and known.last_offset <= entry.last_offset:
+        del sessions[entry.user_id]

@@ -1,0 +1,81 @@
+"""Items clicked before any catalogue names them: their codes, and vectors to recommend them by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from worker.sessions import EMPTY
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_FIRST = EMPTY - 1
+_MANY = 10_000
+
+
+class Newcomers:
+    """Unknown items have codes -2, -3, … so that a session remembers them until a version does.
+
+    A newcomer's vector is the mean of the session queries that led to its first clicks, scaled to
+    the score of the middle of the lists that these sessions got: so it enters lists of similar
+    sessions half way down. Codes are bounded by the rings that hold them: `renew` frees the rest.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+        self._ids: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._sums: dict[int, Array] = {}
+        self._clicks: dict[int, int] = {}
+        self._next = _FIRST
+
+    def __len__(self) -> int:
+        """Number of items known here only."""
+        return len(self._ids)
+
+    def code(self, item_id: str) -> int:
+        """Return the item's code, giving it one at its first click."""
+        code = self._ids.get(item_id)
+        if code is None:
+            code = self._ids[item_id] = self._next
+            self._names[code] = item_id
+            self._next -= 1
+        return code
+
+    def item_id(self, code: int) -> str:
+        """Return the item of a code; raises KeyError for one that was freed."""
+        return self._names[code]
+
+    def learn(self, code: int, query_D: Array, middle_score: float) -> Array:
+        """Add the query that led to a click on the item, and return its vector [D]."""
+        sum_D = self._sums.setdefault(code, np.zeros(self._dim, np.float32))
+        sum_D += np.float32(middle_score) * query_D
+        self._clicks[code] = self._clicks.get(code, 0) + 1
+        return sum_D / np.float32(self._clicks[code])
+
+    def admit(self, row_of: Callable[[str], int]) -> dict[int, int]:
+        """Give up the items that a new catalogue names: returns code → catalogue row."""
+        rows = {code: row_of(item_id) for code, item_id in self._names.items()}
+        admitted = {code: row for code, row in rows.items() if row >= 0}
+        for code in admitted:
+            self._forget(code)
+        return admitted
+
+    def renew(self, dim: int, codes_in_use: Callable[[], set[int]]) -> None:
+        """Prepare for another version: vectors of the old one mean nothing in its space.
+
+        Codes that no session holds are freed once there are many; `codes_in_use` reads all rings.
+        """
+        self._dim = dim
+        self._sums.clear()
+        self._clicks.clear()
+        if len(self._names) > _MANY:
+            used = codes_in_use()
+            for code in [code for code in self._names if code not in used]:
+                self._forget(code)
+
+    def _forget(self, code: int) -> None:
+        del self._ids[self._names.pop(code)]
+        self._sums.pop(code, None)
+        self._clicks.pop(code, None)

@@ -1,0 +1,175 @@
+"""New model versions, off the hot thread: follow announcements, verify, load, index, warm up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import structlog
+import torch
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from index.item_index import IndexPlan, ItemIndex
+from model.bundle import BundleError, load
+from stream.decoding import DecodeError
+from stream.messages import ModelAnnouncement, decode_announcement
+from worker.metrics import WorkerMetrics
+from worker.version import ServingVersion, serving_version
+
+log = structlog.get_logger(__name__)
+_MIN_OVERLAP = 0.8
+_WARM_UP_QUERIES = 32
+
+
+class VersionFollower:
+    """Follow the models topic in a thread and hand over the newest version that can serve.
+
+    A version that is broken or older is refused: counted with its reason, and the old one goes on.
+    The topic is read without a group from its beginning, so a fresh worker finds what serves.
+    """
+
+    def __init__(
+        self,
+        make_reader: Callable[[], KafkaConsumer],
+        load: Callable[[ModelAnnouncement], ServingVersion],
+        metrics: WorkerMetrics,
+        *,
+        topic: str,
+        model: str,
+    ) -> None:
+        self._make_reader = make_reader
+        self._load = load
+        self._metrics = metrics
+        self._partition = TopicPartition(topic, 0)
+        self._key = f"{model}/bundle".encode()
+        self._newest: ServingVersion | None = None
+        self._waiting: ServingVersion | None = None
+        self._failure: BaseException | None = None
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="versions", daemon=True)
+
+    def start(self) -> None:
+        """Start following."""
+        self._thread.start()
+
+    def take(self, wait_seconds: float = 0.0) -> ServingVersion | None:
+        """Return a version that is ready and was not taken yet, waiting at most `wait_seconds`.
+
+        Raises what ended the thread, if something did: without it no version ever came again.
+        """
+        with self._changed:
+            if self._waiting is None and self._failure is None and wait_seconds:
+                self._changed.wait(wait_seconds)
+            if self._failure is not None:
+                raise self._failure
+            version, self._waiting = self._waiting, None
+            return version
+
+    def close(self) -> None:
+        """Stop following; a load in progress is not waited for longer than 5 s."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _follow(self) -> None:
+        try:
+            while not self._stop.is_set():
+                try:
+                    self._read()
+                except (KafkaError, ConnectionError) as error:
+                    log.warning("models topic not readable", error=repr(error))
+                    self._stop.wait(1.0)
+        except BaseException as error:
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+            raise
+
+    def _read(self) -> None:
+        reader = self._make_reader()
+        try:
+            reader.assign([self._partition])
+            reader.seek_to_beginning(self._partition)
+            while not self._stop.is_set():
+                messages = reader.poll(timeout_ms=250).get(self._partition, [])
+                ours = [m.value for m in messages if m.key == self._key and m.value is not None]
+                if ours:
+                    # Earlier ones are already replaced: a fresh worker loads one bundle, not all.
+                    self._consider(ours[-1])
+        finally:
+            reader.close()
+
+    def _consider(self, value: bytes) -> None:
+        try:
+            announcement = decode_announcement(value)
+            if self._is_known(announcement):
+                return
+            version = self._load(announcement)
+            self._compare(version)
+        except (DecodeError, BundleError) as error:
+            self._metrics.model_loads.labels("refused", error.reason).inc()
+            log.error("version refused", reason=error.reason, detail=str(error))
+            return
+        self._metrics.model_loads.labels("loaded", "").inc()
+        with self._changed:
+            self._newest = self._waiting = version
+            self._changed.notify_all()
+
+    def _is_known(self, announcement: ModelAnnouncement) -> bool:
+        if self._newest is None:
+            return False
+        if announcement.version == self._newest.name:
+            return True
+        if announcement.version < self._newest.name:
+            raise BundleError("older", f"{announcement.version} < {self._newest.name}")
+        return False
+
+    def _compare(self, version: ServingVersion) -> None:
+        """Refuse a version whose catalogue is another shop's."""
+        if self._newest is None:
+            return
+        ids = self._newest.bundle.catalogue.ids
+        overlap = float((version.bundle.catalogue.rows(ids) >= 0).mean())
+        if overlap < _MIN_OVERLAP:
+            raise BundleError("overlap", f"only {overlap:.0%} of the serving catalogue is in it")
+
+
+class VersionLoader:
+    """Turn an announcement into a version that can serve; raises BundleError for its refusal.
+
+    Everything that is dear happens here, on the follower's thread: reading and checking the files,
+    the index, a first call of each step of the hot path.
+    """
+
+    def __init__(self, *, max_bytes: int, num_popular: int) -> None:
+        self._max_bytes = max_bytes
+        self._num_popular = num_popular
+        self._loaded = 0
+
+    def __call__(self, announcement: ModelAnnouncement) -> ServingVersion:
+        """Load the announced version."""
+        bundle = load(announcement.uri, announcement.manifest_sha256, max_bytes=self._max_bytes)
+        facts = bundle.manifest.index
+        plan = IndexPlan(
+            bundle.centroids_CD, bundle.list_numbers_N, nprobe=facts.nprobe, recall=facts.recall
+        )
+        self._loaded += 1
+        index = ItemIndex.build(bundle.vectors_ND, plan)
+        version = serving_version(bundle, index, self._loaded, self._num_popular)
+        _warm_up(version)
+        return version
+
+
+def _warm_up(version: ServingVersion) -> None:
+    vectors_BD = version.bundle.vectors_ND[:_WARM_UP_QUERIES]
+    encoder = version.bundle.encoder
+    with torch.inference_mode():
+        items_BD = torch.from_numpy(np.ascontiguousarray(vectors_BD))
+        hidden_BH = encoder.step(encoder.init_state(len(vectors_BD)), items_BD)
+        query_BD = encoder.query(hidden_BH, items_BD)
+    _, rows_BK = version.index.search(query_BD.numpy(), 1)
+    if (rows_BK < 0).any():
+        raise BundleError("index", "a query near an item finds no item")

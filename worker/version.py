@@ -1,0 +1,50 @@
+"""One published model version as the worker serves it: everything behind one reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from index.item_index import ItemIndex
+from model.bundle import Bundle
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ServingVersion:
+    """A loaded bundle with its index.
+
+    `number` counts the versions of this process from 1; sessions carry it, so that a state of
+    another version is never taken for one of this. `popular_rows_P` are rows by falling popularity,
+    `popular_scores_P` their shares of all clicks.
+    """
+
+    number: int
+    bundle: Bundle
+    index: ItemIndex
+    popular_rows_P: Array
+    popular_scores_P: Array
+
+    @property
+    def name(self) -> str:
+        """The published version's name, as in every recommendation."""
+        return self.bundle.manifest.version
+
+    @property
+    def encoder_version(self) -> str:
+        """The encoder's version, as in every session record."""
+        return self.bundle.manifest.encoder_version
+
+
+def serving_version(
+    bundle: Bundle, index: ItemIndex, number: int, num_popular: int
+) -> ServingVersion:
+    """Join a bundle and its index; ranks the `num_popular` most popular rows."""
+    counts_N = bundle.popularity_N
+    count = min(num_popular, len(counts_N))
+    order = np.argsort(-counts_N, kind="stable")[:count]
+    shares = counts_N[order] / max(float(counts_N.sum()), 1.0)
+    return ServingVersion(number, bundle, index, order.astype(np.int64), shares.astype(np.float32))
