@@ -63,7 +63,10 @@ class ClickPublisher:
         try:
             future = self._producer.send(self._topic, value=encode(click), key=user_id.encode())
         except KafkaError as error:
-            raise PublishError(f"cannot publish to topic {self._topic}: {error!r}") from error
+            raise PublishError(
+                f"cannot publish to topic {self._topic} (`nextclick topics describe` shows whether"
+                f" it exists): {error!r}"
+            ) from error
         self._in_flight.append(future)
 
     def flush(self) -> None:
