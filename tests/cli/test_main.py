@@ -75,6 +75,15 @@ def test_a_wrong_setting_exits_78_with_one_line_and_no_traceback(run, monkeypatc
     )
 
 
+def test_a_role_with_a_wrong_setting_exits_78_before_it_starts(run, monkeypatch):
+    monkeypatch.setenv("NEXTCLICK_WORKER__BATHC__MAX_CLICKS", "1")
+
+    code, _, err = run("worker")
+
+    assert code == 78
+    assert "worker.bathc: unknown setting; did you mean batch?" in err
+
+
 def test_right_settings_pass_the_check(run):
     assert run("config", "check") == (0, "The settings are right.\n", "")
 
