@@ -59,7 +59,7 @@ def _construct(settings: Settings) -> tuple[Callable[[], None], Callable[[], Non
     metrics = WorkerMetrics(registry)
     health = Health(CONDITIONS)
     server = serve_metrics(registry, health, settings.metrics.host, settings.metrics.worker_port)
-    serving = _worker(settings, metrics, health)
+    serving = construct_worker(settings, metrics, health)
     watchdog = Watchdog(health)
 
     def run() -> None:
@@ -74,7 +74,8 @@ def _construct(settings: Settings) -> tuple[Callable[[], None], Callable[[], Non
     return run, serving.stop
 
 
-def _worker(settings: Settings, metrics: WorkerMetrics, health: Health) -> Worker:
+def construct_worker(settings: Settings, metrics: WorkerMetrics, health: Health) -> Worker:
+    """Wire a worker from the settings; its follower is already running."""
     from importlib.metadata import version
 
     import numpy as np
