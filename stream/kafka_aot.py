@@ -20,7 +20,9 @@ _CLUSTER_ID = "nextclickTrainingRun00"
 def fast_start_options(runtime: KafkaRuntime) -> tuple[str, ...]:
     """Return the JVM options for a quick start, making the AOT cache the first time."""
     path = _aot_cache(runtime)
-    return (QUICK_COMPILER,) if path is None else (QUICK_COMPILER, f"-XX:AOTCache={path}")
+    if path is None:
+        return (QUICK_COMPILER,)
+    return (QUICK_COMPILER, f"-XX:AOTCache={path}", "-Xlog:aot*=error")
 
 
 def _aot_cache(runtime: KafkaRuntime) -> Path | None:

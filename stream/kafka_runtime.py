@@ -14,6 +14,7 @@ from pathlib import Path
 
 KAFKA_VERSION = "4.3.1"
 LOCK_FILE = Path(__file__).with_name("kafka.lock")
+COORDINATES = 3  # group, artifact, version
 FETCH_THREADS = 8
 FETCH_SECONDS = 600.0
 JAR_TIME_NS = 10**18  # any constant: an AOT cache is refused once a jar's time has changed
@@ -114,10 +115,10 @@ def sha256_of(path: Path) -> str:
 
 def _jar(line: str) -> Jar:
     coordinates, _, sha256 = line.partition(" ")
-    try:
-        group, artifact, version = coordinates.split(":")
-    except ValueError as error:
-        raise ValueError(f"not a line of a jar lock: {line!r}") from error
+    parts = coordinates.split(":")
+    if len(parts) != COORDINATES or len(sha256) != 2 * hashlib.sha256().digest_size:
+        raise ValueError(f"not a line of a jar lock: {line!r}")
+    group, artifact, version = parts
     return Jar(group, artifact, version, sha256)
 
 
@@ -144,9 +145,9 @@ def _ensure_jars(jars: list[Jar], folder: Path, progress: Progress) -> tuple[Pat
     missing = [jar for jar in jars if not _is_good(folder / jar.file_name, jar)]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
-        _fetch_all(
-            missing, folder, lambda done: progress(len(jars) - len(missing) + done, len(jars))
-        )
+        there = len(jars) - len(missing)
+        progress(there, len(jars))
+        _fetch_all(missing, folder, lambda done: progress(there + done, len(jars)))
     return tuple(folder / jar.file_name for jar in jars)
 
 

@@ -220,13 +220,17 @@ class LocalKafka:
             self.stop()
 
 
-def wipe(directory: Path) -> None:
-    """Remove a local Kafka's directory; raise KafkaDirectoryError if it is not one."""
+def wipe(directory: Path) -> bool:
+    """Remove a local Kafka's directory; raise KafkaDirectoryError if it is not one.
+
+    Returns whether there was one.
+    """
     if not directory.exists():
-        return
+        return False
     if not (directory / MARKER).exists():
         raise KafkaDirectoryError(f"{directory} is not a local Kafka's directory: left as it is")
     shutil.rmtree(directory)
+    return True
 
 
 def _claim(directory: Path, brokers: int) -> _Marker:
@@ -234,7 +238,10 @@ def _claim(directory: Path, brokers: int) -> _Marker:
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / MARKER
     if path.exists():
-        marker = msgspec.json.decode(path.read_bytes(), type=_Marker)
+        try:
+            marker = msgspec.json.decode(path.read_bytes(), type=_Marker)
+        except msgspec.DecodeError as error:
+            raise KafkaDirectoryError(f"{path} is damaged: {error}") from error
         if marker.brokers != brokers:
             raise KafkaDirectoryError(
                 f"{directory} holds the data of {marker.brokers} broker(s), not of {brokers}"
@@ -254,9 +261,7 @@ def _new_cluster_id() -> str:
 
 def _visible_brokers(servers: str) -> set[int]:
     """Return the ids of the brokers that the cluster describes; none if it does not answer."""
-    settings = KafkaSettings.model_validate(
-        {"bootstrap_servers": servers, "bootstrap_timeout_ms": 2000}
-    )
+    settings = KafkaSettings(bootstrap_servers=servers, bootstrap_timeout_ms=2000)
     try:
         client = clients.admin(settings)
     except KafkaError:

@@ -26,6 +26,14 @@ POLL_SECONDS = 0.02
 WaitUntil = Callable[..., None]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Allow for kafka-python 3.0: it forgets to close a socket whose connect was refused."""
+    config.addinivalue_line(
+        "filterwarnings",
+        r"ignore:unclosed <socket\.socket .*laddr=\('0\.0\.0\.0', \d+\)>:ResourceWarning",
+    )
+
+
 @pytest.fixture(scope="session")
 def kafka_runtime() -> KafkaRuntime:
     """The jars and the Java: without them skip on a laptop, but fail in CI."""
