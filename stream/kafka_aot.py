@@ -14,6 +14,7 @@ from stream.kafka_runtime import KafkaRuntime
 
 QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 TRAINING_SECONDS = 120.0
+MAX_CACHES = 3
 _CLUSTER_ID = "nextclickTrainingRun00"
 
 
@@ -53,7 +54,15 @@ def _make(path: Path, runtime: KafkaRuntime) -> Path | None:
         if not path.exists():
             with tempfile.TemporaryDirectory(prefix=".aot-", dir=runtime.cache) as scratch:
                 _train(runtime, Path(scratch)).replace(path)
+            _prune(runtime.cache)
     return path
+
+
+def _prune(cache: Path) -> None:
+    """Keep only the newest caches: each Java or Kafka that was ever used leaves 66 MB."""
+    newest_first = sorted(cache.glob("*.aot"), key=lambda path: -path.stat().st_mtime_ns)
+    for path in newest_first[MAX_CACHES:]:
+        path.unlink(missing_ok=True)
 
 
 def _train(runtime: KafkaRuntime, scratch: Path) -> Path:

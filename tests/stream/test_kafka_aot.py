@@ -1,10 +1,12 @@
 """The AOT cache: made once, and never the reason that a start fails."""
 
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
+from stream import kafka_aot
 from stream.kafka_aot import QUICK_COMPILER, fast_start_options
 from stream.kafka_runtime import KafkaRuntime
 
@@ -47,6 +49,27 @@ def test_while_another_process_makes_the_cache_a_start_goes_on_without(tmp_path:
 
     assert options == (QUICK_COMPILER,)
     assert not (tmp_path / "runs").exists()
+
+
+def test_only_the_newest_caches_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = runtime_that_fails(tmp_path)
+    runtime.cache.mkdir()
+    for age in range(5):
+        old = runtime.cache / f"old{age}.aot"
+        old.touch()
+        os.utime(old, (1000 - age, 1000 - age))
+
+    def train(_runtime: KafkaRuntime, scratch: Path) -> Path:
+        (scratch / "cache.aot").touch()
+        return scratch / "cache.aot"
+
+    monkeypatch.setattr(kafka_aot, "_train", train)
+    options = fast_start_options(runtime)
+
+    kept = {path.name for path in runtime.cache.glob("*.aot")}
+    assert len(kept) == 3
+    assert {"old0.aot", "old1.aot"} < kept
+    assert any(name in options[1] for name in kept)
 
 
 def test_a_jvm_without_aot_caches_gets_none(tmp_path: Path) -> None:
