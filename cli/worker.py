@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cli.settings import Settings
     from stream.monitor import Health
     from worker.metrics import WorkerMetrics
+    from worker.refresh import VersionFollower
     from worker.worker import Worker
 
 _MIB = 1024 * 1024
@@ -84,39 +85,47 @@ def construct_worker(settings: Settings, metrics: WorkerMetrics, health: Health)
     from stream.batch import AtLeastOnce
     from worker.answering import Answering
     from worker.outputs import Writer
-    from worker.refresh import VersionFollower, VersionLoader
     from worker.restore import Restorer
-    from worker.sessions import RING
     from worker.worker import Parts, Worker
 
     kafka, topics, own = settings.kafka, settings.topics, settings.worker
     name = f"{kafka.app}-worker"
     consumer = clients.click_consumer(kafka, client_id=name, max_poll_records=own.batch.max_clicks)
-    follower = VersionFollower(
-        lambda: clients.reader(kafka, client_id=f"{name}-versions"),
-        VersionLoader(max_bytes=own.max_bundle_mib * _MIB, num_popular=own.ranking.k + RING + 1),
-        metrics,
-        topic=topics.models,
-        model=own.model,
+    committer = AtLeastOnce(
+        consumer,
+        lambda: clients.producer(kafka, client_id=name),
+        delivery_timeout_seconds=kafka.delivery_timeout_ms / 1000,
+        beat=health.beat,
     )
-    follower.start()
     writer = Writer(topics, own.ranking, app=kafka.app, app_version=version("nextclick"))
+    rng = np.random.default_rng()
+    answering = Answering(own, writer, metrics, num_partitions=topics.partitions, rng=rng)
     parts = Parts(
         consumer=consumer,
-        committer=AtLeastOnce(
-            consumer,
-            lambda: clients.producer(kafka, client_id=name),
-            delivery_timeout_seconds=kafka.delivery_timeout_ms / 1000,
-            beat=health.beat,
-        ),
+        committer=committer,
         restorer=Restorer(kafka, topics.sessions, name),
-        follower=follower,
-        answering=Answering(
-            *(own, writer, metrics),
-            num_partitions=topics.partitions,
-            rng=np.random.default_rng(),
-        ),
+        follower=_follower(settings, metrics),
+        answering=answering,
         metrics=metrics,
         health=health,
     )
     return Worker(parts, own, topics)
+
+
+def _follower(settings: Settings, metrics: WorkerMetrics) -> VersionFollower:
+    from stream import clients
+    from worker.refresh import VersionFollower, VersionLoader
+    from worker.sessions import RING
+
+    kafka, own = settings.kafka, settings.worker
+    # A list may have to leave out a whole session and the click itself.
+    num_popular = own.ranking.k + RING + 1
+    follower = VersionFollower(
+        lambda: clients.reader(kafka, client_id=f"{kafka.app}-versions"),
+        VersionLoader(max_bytes=own.max_bundle_mib * _MIB, num_popular=num_popular),
+        metrics,
+        topic=settings.topics.models,
+        model=own.model,
+    )
+    follower.start()
+    return follower

@@ -21,6 +21,10 @@ class ChangelogError(Exception):
     """The changelog cannot be read to its end or does not decode; the worker exits with 71."""
 
 
+class StateMismatchError(ChangelogError):
+    """The changelog and the committed offsets disagree; serving on would lose or double clicks."""
+
+
 class SessionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One user's session after a batch; key = user id in UTF-8.
 

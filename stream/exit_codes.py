@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from kafka import errors
 
+from stream.changelog import ChangelogError
+from stream.positions import OffsetGapError
+from stream.topics import TopicMismatchError
+
 CLEAN = 0
 BUG = 70
 STATE_MISMATCH = 71
@@ -13,6 +17,9 @@ FORBIDDEN = 77
 CONFIGURATION = 78
 
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (TopicMismatchError, CONFIGURATION),
+    (ChangelogError, STATE_MISMATCH),
+    (OffsetGapError, STATE_MISMATCH),
     (errors.CorruptRecordError, DAMAGED),
     (errors.AuthorizationError, FORBIDDEN),
     (errors.SaslAuthenticationFailedError, FORBIDDEN),

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import structlog
-from kafka.consumer.fetcher import ConsumerRecord
 
 from index.item_index import IndexFullError
 from stream.batch import Send
 from stream.changelog import Entry
+from stream.kafka_types import ConsumerRecord
 from worker.hits import NextClickMeter
 from worker.intake import Intake, Seated, judge_records, seat
 from worker.ledger import Ledger

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.consumer.fetcher import ConsumerRecord
-
 from stream.changelog import Entry, Marker, SessionRecord, decode, read_to_end
 from stream.dead_letters import parse
 from stream.headers import Provenance, provenance
+from stream.kafka_types import ConsumerRecord, KafkaConsumer, TopicPartition
 from stream.settings import TopicSettings
 from worker.replay import Expected, expected_outcomes
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from kafka.consumer.fetcher import ConsumerRecord
 
 from stream.decoding import DecodeError
 from stream.headers import click_body
+from stream.kafka_types import ConsumerRecord
 from stream.messages import ClickEvent, decode_click
 from stream.validation import judge, routed
 from worker.ledger import Ledger

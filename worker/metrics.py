@@ -26,19 +26,15 @@ class WorkerMetrics:
     """Names, units and labels as documented; labels are bounded, none names a user or an item."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"nextclick_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"nextclick_{name}", text, labels, registry=registry)
-
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"nextclick_{name}", text, labels, buckets=buckets, registry=registry)
-
-        build_info = gauge("build_info", "Version of this program", "version", "python")
+        self._registry = registry
+        build_info = self._gauge("build_info", "Version of this program", "version", "python")
         build_info.labels(package_version("nextclick"), platform.python_version()).set(1)
-        self.model_info = gauge("model_info", "The serving model", "name", "version", "encoder")
-        self.model_created = gauge("model_created_timestamp_seconds", "When it was published")
+        self._about_clicks()
+        self._about_kafka()
+        self._about_models()
+
+    def _about_clicks(self) -> None:
+        counter, gauge = self._counter, self._gauge
         self.clicks = counter("clicks", "Clicks with an outcome, repeats not counted")
         self.recommendations = counter("recommendations", "Answered clicks", "source")
         self.repeated = counter("recommendations_repeated", "Clicks answered again after a replay")
@@ -50,10 +46,18 @@ class WorkerMetrics:
             "nextclick_recommendation_latency_seconds",
             "Click append to commit of its recommendation",
             LATENCY_BUCKETS,
-            registry,
+            self._registry,
         )
-        self.stage = histogram("stage_duration_seconds", "Per batch", STAGE_BUCKETS, "stage")
-        self.batch = histogram("batch_clicks", "Clicks per batch", _SIZE_BUCKETS)
+        self.stage = self._histogram("stage_duration_seconds", "Per batch", STAGE_BUCKETS, "stage")
+        self.batch = self._histogram("batch_clicks", "Clicks per batch", _SIZE_BUCKETS)
+        self.sessions = gauge("sessions", "Users in memory")
+        self.evicted = counter("sessions_evicted", "Users dropped from memory", "reason")
+        self.reencoded = counter("sessions_reencoded", "States rebuilt after a swap")
+        self.evaluated = counter("next_click_evaluated", "Clicks that had a list before", "arm")
+        self.hits = counter("next_click_hits", "Of these, clicks on an item of that list", "arm")
+
+    def _about_kafka(self) -> None:
+        counter, gauge = self._counter, self._gauge
         self.lag = gauge("consumer_lag_records", "Clicks behind the end", "topic", "partition")
         self.lag_seconds = gauge(
             "consumer_lag_seconds", "Age of the last click read while behind", "topic", "partition"
@@ -61,18 +65,31 @@ class WorkerMetrics:
         self.assigned = gauge("assigned_partitions", "Partitions held")
         self.last_poll = gauge("last_poll_timestamp_seconds", "When the last poll returned")
         self.rebalances = counter("rebalances", "Changes of the assignment", "kind")
-        self.restore = histogram("restore_duration_seconds", "Per restore", _RESTORE_BUCKETS)
+        self.restore = self._histogram("restore_duration_seconds", "Per restore", _RESTORE_BUCKETS)
         self.commit_failures = counter("commit_failures", "Failed batches", "reason")
         self.renewals = counter("producer_renewals", "Producers retired after a failure", "reason")
-        self.sessions = gauge("sessions", "Users in memory")
-        self.evicted = counter("sessions_evicted", "Users dropped from memory", "reason")
-        self.reencoded = counter("sessions_reencoded", "States rebuilt after a swap")
+
+    def _about_models(self) -> None:
+        counter, gauge = self._counter, self._gauge
+        self.model_info = gauge("model_info", "The serving model", "name", "version", "encoder")
+        self.model_created = gauge("model_created_timestamp_seconds", "When it was published")
         self.model_loads = counter("model_loads", "Announced versions", "outcome", "reason")
-        self.swap_pause = histogram("model_swap_pause_seconds", "Per swap", _PAUSE_BUCKETS)
+        self.swap_pause = self._histogram("model_swap_pause_seconds", "Per swap", _PAUSE_BUCKETS)
         self.index_items = gauge("index_items", "Searchable items", "part")
         self.index_recall = gauge("index_recall_ratio", "Recall@k against exact search, live")
-        self.evaluated = counter("next_click_evaluated", "Clicks that had a list before", "arm")
-        self.hits = counter("next_click_hits", "Of these, clicks on an item of that list", "arm")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"nextclick_{name}", text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"nextclick_{name}", text, labels, registry=self._registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(
+            f"nextclick_{name}", text, labels, buckets=buckets, registry=self._registry
+        )
 
     def count(self, first_outcomes: Counts[tuple[str, str]], *, repeated: int) -> None:
         """Count a batch's first outcomes; the rest of its `repeated` records had one before.

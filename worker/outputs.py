@@ -19,7 +19,7 @@ from stream.dead_letters import dead_letter
 from stream.headers import RecommendationHeaders, traceparent_of
 from stream.messages import ModelName, Recommendation, RecommendedItem, Trigger, encode
 from stream.settings import TopicSettings
-from worker.intake import Dead, Seated
+from worker.intake import Dead, Judged, Seated
 from worker.ledger import Ledger
 from worker.recommender import Answers
 from worker.sessions import EMPTY, Sessions
@@ -68,27 +68,26 @@ class Writer:
             *(after.n_B.tolist(), after.digest_B.tolist(), seated.clicks.repeat_B.tolist()),
             strict=True,
         )
-        for (record, event, time_ms), codes_K, scores_K, popular_from, n, digest, repeat in columns:
+        for judged, codes_K, scores_K, popular_from, n, digest, repeat in columns:
+            record, event, _ = judged
             header = headers[record.partition]
             recommendation = Recommendation(
                 recommendation_id=header.recommendation_id(record.offset),
                 user_id=event.user_id,
                 session_id=event.session_id,
-                trigger=Trigger(item_id=event.item_id, timestamp=time_ms, event_id=event.event_id),
+                trigger=_trigger(judged),
                 model=model,
                 policy=self._ranking.name,
                 generated_at=now_ms,
                 items=_items(codes_K, scores_K, popular_from, item_name),
                 fallback=None if popular_from else "cold",
             )
+            place = (self._topics.recommendations, record.partition, event.user_id.encode())
             trace = traceparent_of(record.headers) if record.headers else None
-            yield Send(
-                *(self._topics.recommendations, record.partition, event.user_id.encode()),
-                encode(recommendation),
-                header.recommendation_headers(
-                    record.offset, n, digest, replayed=repeat, traceparent=trace
-                ),
+            about = header.recommendation_headers(
+                record.offset, n, digest, replayed=repeat, traceparent=trace
             )
+            yield Send(*place, encode(recommendation), about)
 
     def dead_letters(self, dead: Iterable[Dead]) -> Iterator[Send]:
         """Yield the dead letters, to the partition with the number of the record's."""
@@ -172,6 +171,11 @@ def session_values(
                 events_UE[u].tobytes(),
             )
         )
+
+
+def _trigger(judged: Judged) -> Trigger:
+    _, event, time_ms = judged
+    return Trigger(item_id=event.item_id, timestamp=time_ms, event_id=event.event_id)
 
 
 def _items(

@@ -8,12 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import structlog
 import torch
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
 
 from index.item_index import IndexPlan, ItemIndex
 from model.bundle import BundleError, load
 from stream.decoding import DecodeError
+from stream.kafka_types import KafkaConsumer, KafkaError, TopicPartition
 from stream.messages import ModelAnnouncement, decode_announcement
 from worker.metrics import WorkerMetrics
 from worker.version import ServingVersion, serving_version

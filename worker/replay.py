@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kafka.consumer.fetcher import ConsumerRecord
-
 from stream.decoding import DecodeError
 from stream.headers import click_body
+from stream.kafka_types import ConsumerRecord
 from stream.messages import ClickEvent, decode_click
 from stream.validation import judge, routed
 from worker.recommender import digest_of

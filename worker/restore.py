@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import structlog
-from kafka import TopicPartition
 
 from stream import clients
-from stream.changelog import Entry, Marker, decode, read_to_end
+from stream.changelog import Entry, Marker, StateMismatchError, decode, read_to_end
+from stream.kafka_types import TopicPartition
 from stream.positions import Position
 from stream.settings import KafkaSettings
 from worker.ledger import Ledger
@@ -18,10 +18,6 @@ from worker.sessions import Sessions
 from worker.version import ServingVersion
 
 log = structlog.get_logger(__name__)
-
-
-class StateMismatchError(Exception):
-    """The changelog and the committed offsets disagree; serving on would lose or double clicks."""
 
 
 class Restorer:

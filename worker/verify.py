@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from kafka import KafkaConsumer
 
 from model.bundle import Bundle
 from stream.changelog import SessionRecord
 from stream.headers import Provenance
+from stream.kafka_types import KafkaConsumer
 from stream.settings import TopicSettings
 from worker.evidence import Partition, read_evidence
 from worker.replay import Expected, ReplayedSession

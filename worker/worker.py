@@ -7,13 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import structlog
-from kafka import KafkaConsumer, TopicPartition
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from stream.assignment import Assignment, member_generation
 from stream.batch import AtLeastOnce, Outcome, Send
 from stream.changelog import MARKER_KEY, encode_marker
+from stream.kafka_types import (
+    ConsumerRecord,
+    KafkaConsumer,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    TopicPartition,
+)
 from stream.monitor import Health
 from stream.positions import starting_positions
 from stream.settings import TopicSettings

@@ -50,7 +50,6 @@ class MemoryProducer:
 def producer(monkeypatch: pytest.MonkeyPatch) -> MemoryProducer:
     memory = MemoryProducer()
     monkeypatch.setattr(clients, "producer", lambda _settings, client_id: memory)
-    monkeypatch.delenv("NEXTCLICK_DATA", raising=False)
     return memory
 
 

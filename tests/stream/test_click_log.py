@@ -167,11 +167,11 @@ def test_paths_that_hold_no_click_log_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    "NEXTCLICK_DATA" not in os.environ,
-    reason="NEXTCLICK_DATA names no folder with recorded click logs",
+    "CLICK_LOGS" not in os.environ,
+    reason="CLICK_LOGS names no folder with recorded click logs",
 )
 def test_recorded_click_logs_are_read() -> None:
-    folders = [file.parent for file in Path(os.environ["NEXTCLICK_DATA"]).glob("*/events.parquet")]
+    folders = [file.parent for file in Path(os.environ["CLICK_LOGS"]).glob("*/events.parquet")]
 
     assert folders
     for folder in folders:
