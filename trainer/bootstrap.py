@@ -10,18 +10,14 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from model.encoders import build_encoder
-from model.encoders.session_encoder import EncoderConfig
 from trainer.evaluate import Score, score, target_ranks, thin
 from trainer.history import History
-from trainer.item_table import ItemTable
 from trainer.learner import Learner, queries
-from trainer.settings import LearningSettings
 from trainer.windows import Spans, Windows, batches_by_length, concatenate, cut_sessions, gather
 
 _PASS_CLICKS = 1_000_000  # epochs are chosen so that about this many clicks are learnt in all
 _MIN_EPOCHS, _MAX_EPOCHS = 3, 10
-_WIDE_CATALOGUE = 1000
+_WIDE_FROM_CLICKS = 50_000
 _MAX_HOLDOUT_PREDICTIONS = 10_000
 _MAX_RECENT_TARGETS = 5_000
 _HOLDOUT_RATE = 0.3
@@ -58,29 +54,14 @@ class Bootstrapped:
     refused_steps: int
 
 
-def new_learner(settings: LearningSettings, *, seed: int) -> Learner:
-    """Return a learner without items."""
-    config = EncoderConfig(
-        family=settings.family,
-        dim=settings.dim,
-        dropout=settings.dropout,
-        window=settings.window,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = build_encoder(config)
-    items = ItemTable(settings.dim, count_half_life_ms=settings.count_half_life_hours * 3_600_000)
-    return Learner(encoder, items, settings, np.random.default_rng(seed))
-
-
 def choose_epochs(num_targets: int) -> int:
     """Return epochs for a log: many for a small one, few for a large one."""
     return int(np.clip(round(_PASS_CLICKS / max(num_targets, 1)), _MIN_EPOCHS, _MAX_EPOCHS))
 
 
-def choose_dim(num_items: int) -> int:
-    """Return the vector size for a catalogue."""
-    return 128 if num_items >= _WIDE_CATALOGUE else 64
+def choose_dim(num_clicks: int) -> int:
+    """Return the vector size for a log."""
+    return 128 if num_clicks >= _WIDE_FROM_CLICKS else 64
 
 
 def bootstrap(

@@ -71,7 +71,7 @@ def coverage(queries_MD: Tensor, vectors_ND: Tensor, *, k: int = K) -> float:
     if not num_items:
         return 0.0
     shown_N = torch.zeros(num_items, dtype=torch.bool)
-    for block_MD in queries_MD.split(max(1, _BLOCK_SCORES // num_items)):
+    for block_MD in torch.split(queries_MD, max(1, _BLOCK_SCORES // num_items)):
         shown_N[(block_MD @ vectors_ND.T).topk(min(k, num_items), 1).indices.reshape(-1)] = True
     return float(shown_N.float().mean())
 

@@ -27,6 +27,7 @@ class Verdict:
     verdict: Literal["accepted", "refused", "undecided"]
     reason: str
     detail: str = ""
+    defect: bool = False  # the values fit no bundle
 
     @property
     def accepted(self) -> bool:
@@ -63,7 +64,7 @@ def judge(
     is judged on everything but its score.
     """
     if defect is not None:
-        return Verdict("refused", defect)
+        return Verdict("refused", defect, defect=True)
     if serving is None:
         return Verdict("accepted", "first")
     if candidate.num_items < serving.num_items:

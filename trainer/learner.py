@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
-from model.encoders.session_encoder import SessionEncoder
+from model.encoders.families import build_encoder
+from model.encoders.session_encoder import EncoderConfig, SessionEncoder
 from trainer.item_table import ItemTable
 from trainer.loss import NegativeSampler, softmax_loss, unique_rows
 from trainer.optimiser import RowwiseAdagrad
@@ -65,6 +66,11 @@ class Learner:
         self._adagrad = RowwiseAdagrad(settings.item_rate)
         self._sampler: NegativeSampler | None = None
         self._inverse = torch.zeros(0, dtype=torch.int64)
+
+    @property
+    def temperature(self) -> float:
+        """The factor on cosine scores, part of every published version."""
+        return self._settings.temperature
 
     def admit(self, item_id: str, beside: Sequence[int]) -> int:
         """Append an item that was clicked after the items in rows `beside`; return its row."""
@@ -175,6 +181,24 @@ class Learner:
     def frozen_encoder(self) -> SessionEncoder:
         """Return a copy of the encoder for serving."""
         return copy.deepcopy(self.encoder).eval().requires_grad_(False)
+
+
+def new_learner(
+    settings: LearningSettings, *, seed: int, config: EncoderConfig | None = None
+) -> Learner:
+    """Return a learner without items, its encoder as in `config` or else as in the settings."""
+    if config is None:
+        config = EncoderConfig(
+            family=settings.family,
+            dim=settings.dim,
+            dropout=settings.dropout,
+            window=settings.window,
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = build_encoder(config)
+    items = ItemTable(config.dim, count_half_life_ms=settings.count_half_life_hours * 3_600_000)
+    return Learner(encoder, items, settings, np.random.default_rng(seed))
 
 
 def queries(encoder: SessionEncoder, vectors_ND: Tensor, windows: Windows) -> Tensor:

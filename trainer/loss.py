@@ -82,7 +82,7 @@ def softmax_loss(
     """
     if log_inclusion_C is None:
         log_inclusion_C = torch.zeros(len(items_CD))
-    loss: Tensor = _SoftmaxLoss.apply(  # type: ignore[no-untyped-call]
+    loss: Tensor = _SoftmaxLoss.apply(
         queries_MD * temperature, items_CD, positions_M, log_inclusion_C
     )
     return loss

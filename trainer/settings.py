@@ -124,7 +124,6 @@ class TrainerSettings(BaseModel):
     max_model_bytes: int = Field(
         4_000_000_000, ge=1, description="Largest bundle that a warm start will read."
     )
-    threads: int = Field(1, ge=1, description="Threads of torch and FAISS.")
     seed: int = Field(0, ge=0, description="Seed of everything random.")
     learning: LearningSettings = LearningSettings()
     dataset: DatasetSettings = DatasetSettings()

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.checkpoint import CheckpointError, Content
+from model.encoders.session_encoder import EncoderConfig
+from trainer.checkpoint import Content
 from trainer.dataset import BufferState
-from trainer.learner import Learner, Progress
+from trainer.learner import Learner, Progress, new_learner
+from trainer.settings import TrainerSettings
 from trainer.stream_learner import Comparison, StreamLearner
 from trainer.windows import Windows
 
@@ -22,15 +24,13 @@ class Position(msgspec.Struct, frozen=True):
     """Where the trainer stands in its inputs and outputs when a checkpoint is written."""
 
     offsets: dict[int, int] = {}  # next click by partition
-    serving: str | None = None  # version that candidates are compared with
     clicks_since_publish: int = 0
     extensions: int = 0  # candidates in a row that were undecided
 
 
 class _Learning(msgspec.Struct):
     position: Position
-    dim: int
-    family: str
+    encoder: EncoderConfig
     rng: str
     steps: int
     clicks: int
@@ -38,7 +38,7 @@ class _Learning(msgspec.Struct):
     refused: int
     counted_ms: int
     num_evaluated_items: int
-    comparison: dict[str, dict[str, float]]
+    comparison: Comparison
     applicants: dict[str, int]
 
 
@@ -47,13 +47,12 @@ def capture(stream: StreamLearner, position: Position) -> Content:
     learner = stream.learner
     learning = _Learning(
         position=position,
-        dim=learner.encoder.dim,
-        family=learner.encoder.config.family,
+        encoder=learner.encoder.config,
         rng=json.dumps(learner.rng.bit_generator.state),
         **asdict(learner.progress),
         counted_ms=learner.items.counted_ms,
         num_evaluated_items=stream.num_evaluated_items,
-        comparison=asdict(stream.comparison),
+        comparison=stream.comparison,
         applicants=stream.admission.state(),
     )
     recent = stream.recent_windows()
@@ -77,24 +76,20 @@ def capture(stream: StreamLearner, position: Position) -> Content:
     )
 
 
-def restore(stream: StreamLearner, content: Content) -> Position:
-    """Put a checkpoint into a new stream learner; raises CheckpointError where it does not fit."""
+def restore(content: Content, settings: TrainerSettings) -> tuple[StreamLearner, Position]:
+    """Return the stream learner of a checkpoint, its encoder as it was there."""
     learning = msgspec.json.decode(content.documents[_STATE], type=_Learning)
-    learner = stream.learner
-    if (learning.dim, learning.family) != (learner.encoder.dim, learner.encoder.config.family):
-        raise CheckpointError(
-            f"the checkpoint holds a {learning.family} of {learning.dim} dimensions; set "
-            "trainer.learning.family and trainer.learning.dim to that, or move the folder away"
-        )
+    learner = new_learner(settings.learning, seed=settings.seed, config=learning.encoder)
     ids = msgspec.json.decode(content.documents[_CATALOGUE], type=list[str])
     _restore_learner(learner, content.tensors[_LEARNER], ids, learning)
+    stream = StreamLearner(learner, settings)
     stream.sessions.restore(msgspec.json.decode(content.documents[_SESSIONS], type=BufferState))
     stream.admission.restore(learning.applicants)
     stream.replay.restore(content.tensors[_REPLAY])
     _restore_recent(stream, content.tensors[_RECENT])
     stream.num_evaluated_items = learning.num_evaluated_items
-    stream.comparison = msgspec.convert(learning.comparison, Comparison, strict=False)
-    return learning.position
+    stream.comparison = learning.comparison
+    return stream, learning.position
 
 
 def _learner_tensors(learner: Learner) -> dict[str, Tensor]:

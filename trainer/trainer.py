@@ -4,6 +4,7 @@ It knows the order and the cadence; what a step, a version or a checkpoint is, o
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -18,6 +19,8 @@ from trainer.settings import TrainerSettings
 from trainer.stream_learner import StreamLearner
 
 log = structlog.get_logger(__name__)
+
+CONDITIONS = ("reading",)
 
 _POLL_MS = 200
 _MAX_REFUSED_STEPS = 3
@@ -44,6 +47,16 @@ class Cadence:
         self._next = now + self._seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the loop reports to, and its clocks."""
+
+    metrics: TrainerMetrics
+    health: Health
+    monotonic: Callable[[], float]
+    wall_ms: Callable[[], int]
+
+
 class Trainer:
     """One process, one reader of all partitions; construct it with a started feed."""
 
@@ -53,29 +66,29 @@ class Trainer:
         stream: StreamLearner,
         releases: Releases,
         settings: TrainerSettings,
-        *,
-        position: state.Position,
-        metrics: TrainerMetrics,
-        health: Health,
-        monotonic: Callable[[], float],
-        wall_ms: Callable[[], int],
+        around: Surroundings,
     ) -> None:
         self._feed = feed
         self._stream = stream
         self._releases = releases
         self._settings = settings
-        self._metrics = metrics
-        self._health = health
-        self._monotonic = monotonic
-        self._wall_ms = wall_ms
-        self._clicks_since_publish = position.clicks_since_publish
+        self._metrics = around.metrics
+        self._health = around.health
+        self._monotonic = around.monotonic
+        self._wall_ms = around.wall_ms
+        self._clicks_since_publish = 0
         self._click_time_ms = stream.learner.items.counted_ms
         self._refused_in_row = 0
         self._reloads = 0
-        now = monotonic()
+        now = around.monotonic()
         self._batch = Cadence(settings.dataset.batch_seconds, now)
         self._publish = Cadence(settings.publish_seconds, now)
         self._checkpoint = Cadence(settings.checkpoint_seconds, now)
+
+    def resume(self, position: state.Position) -> None:
+        """Take over the counters of a checkpoint."""
+        self._clicks_since_publish = position.clicks_since_publish
+        self._releases.extensions = position.extensions
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Poll, learn, publish and save until `stopping`, then save once more."""
@@ -84,6 +97,7 @@ class Trainer:
             self.turn()
         self._health.set("reading", False)
         self._save()
+        self._feed.close()
 
     def turn(self) -> None:
         """Go round once: 1 poll, 2 learn, 3 publish, 4 save, the last three only when due."""
@@ -167,11 +181,11 @@ class Trainer:
                 f"{_MAX_REFUSED_STEPS} batches in a row were dropped and going back did not help"
             )
         log.error("going back to the last checkpoint", reloads=self._reloads)
-        self._stream = self._releases.new_stream()
-        position = state.restore(self._stream, content)
+        self._stream, position = state.restore(content, self._settings)
         # Other random numbers than last time, or the same steps would fail the same way.
         self._stream.learner.rng.random(self._reloads)
-        self._clicks_since_publish = position.clicks_since_publish
+        self._releases.rejoin(self._stream)
+        self.resume(position)
         self._refused_in_row = 0
         self._feed.start(position.offsets, start_from=self._settings.start_from)
 

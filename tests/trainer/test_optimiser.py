@@ -19,8 +19,6 @@ def test_a_step_divides_by_the_root_of_the_summed_mean_squares():
 def test_the_first_step_has_the_size_of_the_rate():
     table_ND = torch.zeros(1, 4)
 
-    RowwiseAdagrad(0.05).step(
-        table_ND, torch.zeros(1), torch.tensor([0]), torch.full((1, 4), 1e-2)
-    )
+    RowwiseAdagrad(0.05).step(table_ND, torch.zeros(1), torch.tensor([0]), torch.full((1, 4), 1e-2))
 
     assert torch.allclose(table_ND, torch.full((1, 4), -0.05), atol=1e-4)

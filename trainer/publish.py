@@ -1,0 +1,110 @@
+"""From a learner to a bundle, and from a stored bundle to its announcement; sends nothing.
+
+Shapes: N items, D dimensions, M targets, K list length.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from index.plan import IndexPlan, plan
+from model.bundle import (
+    Bundle,
+    Manifest,
+    Published,
+    content_hash,
+    encoder_version,
+    new_version,
+)
+from model.catalogue import Catalogue
+from model.golden import MAX_SESSIONS, golden_sessions
+from model.manifest import GateVerdict, IndexFacts
+from stream.messages import Gate, ModelAnnouncement
+from trainer.evaluate import K
+from trainer.gate import Verdict
+from trainer.learner import Learner, queries
+from trainer.stream_learner import Frozen
+from trainer.windows import Windows
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a version comes from: what its manifest says beside the model itself."""
+
+    name: str
+    created_ms: int
+    verdict: Verdict
+    parent: str | None = None
+    trained_through: dict[int, int] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def build_bundle(
+    learner: Learner, frozen: Frozen, recent: Windows, origin: Origin, *, seed: int
+) -> Bundle:
+    """Return the version that serves what the learner knows now.
+
+    The index is planned on the queries of `recent`: recall on made-up queries does not carry over.
+    """
+    vectors_ND = np.ascontiguousarray(frozen.vectors_ND.numpy())
+    catalogue = Catalogue(learner.items.ids)
+    version = new_version(
+        origin.created_ms,
+        content_hash(frozen.encoder, vectors_ND, catalogue),
+        after=origin.parent,
+    )
+    queries_MD = queries(frozen.encoder, frozen.vectors_ND, recent).numpy()
+    index = plan(vectors_ND, queries_MD, k=K, seed=seed)
+    return Bundle(
+        manifest=_manifest(learner, frozen, origin, version=version, index=index),
+        encoder=frozen.encoder,
+        catalogue=catalogue,
+        vectors_ND=vectors_ND,
+        popularity_N=learner.items.counts_N.numpy().astype(np.float32),
+        centroids_CD=index.centroids_CD,
+        list_numbers_N=index.list_numbers_N,
+        golden=golden_sessions(frozen.encoder, vectors_ND, _latest_sessions(recent)),
+    )
+
+
+def announcement(published: Published) -> ModelAnnouncement:
+    """Return what to send to the models topic for a stored bundle."""
+    manifest = published.manifest
+    return ModelAnnouncement(
+        name=manifest.name,
+        version=manifest.version,
+        kind="bundle",
+        uri=published.uri,
+        manifest_sha256=published.manifest_sha256,
+        bytes=published.num_bytes,
+        created_at=manifest.created_at,
+        encoder_version=manifest.encoder_version,
+        trained_through=manifest.trained_through,
+        metrics=manifest.metrics,
+        gate=Gate(verdict=manifest.gate.verdict, reason=manifest.gate.reason),
+        parent=manifest.parent,
+    )
+
+
+def _manifest(
+    learner: Learner, frozen: Frozen, origin: Origin, *, version: str, index: IndexPlan
+) -> Manifest:
+    reason = ": ".join(part for part in (origin.verdict.reason, origin.verdict.detail) if part)
+    return Manifest(
+        name=origin.name,
+        version=version,
+        parent=origin.parent,
+        created_at=origin.created_ms,
+        encoder_version=encoder_version(frozen.encoder),
+        encoder=frozen.encoder.config,
+        temperature=learner.temperature,
+        trained_through=dict(origin.trained_through),
+        metrics=dict(origin.metrics),
+        gate=GateVerdict(verdict=origin.verdict.verdict, reason=reason),
+        index=IndexFacts(num_lists=index.num_lists, nprobe=index.nprobe, recall=index.recall),
+    )
+
+
+def _latest_sessions(recent: Windows) -> list[list[int]]:
+    columns = zip(recent.rows_BT, recent.lengths_B, strict=True)
+    return [rows[:length].tolist() for rows, length in columns][-MAX_SESSIONS:]

@@ -1,0 +1,57 @@
+"""Where a trainer begins: its checkpoint, else the version that serves, else nothing at all."""
+
+import copy
+
+import structlog
+import torch
+
+from model.bundle import Bundle
+from trainer import checkpoint, state
+from trainer.learner import Learner, new_learner
+from trainer.settings import TrainerSettings
+from trainer.stream_learner import Frozen, StreamLearner
+
+log = structlog.get_logger(__name__)
+
+# A bundle carries no Adagrad sums. This is about their median after a bootstrap: with none at all
+# the first step would throw every row as far as the learning rate allows.
+_WARM_ACCUMULATOR = 0.01
+
+
+def begin(
+    settings: TrainerSettings, serving: Bundle | None
+) -> tuple[StreamLearner, state.Position]:
+    """Return the stream learner to go on with and its position; raises CheckpointError."""
+    content = checkpoint.read_latest(settings.checkpoint_dir)
+    if content is not None:
+        log.info("continuing from the checkpoint", folder=str(settings.checkpoint_dir))
+        return state.restore(content, settings)
+    if serving is not None:
+        log.info("continuing from a version", version=serving.manifest.version)
+        return StreamLearner(_learner_of(serving, settings), settings), state.Position()
+    log.info("starting an empty model")
+    return StreamLearner(new_learner(settings.learning, seed=settings.seed), settings), (
+        state.Position()
+    )
+
+
+def comparable(stream: StreamLearner, serving: Bundle) -> Frozen | None:
+    """Return the serving version for comparison, None when its rows mean other items."""
+    ids = stream.learner.items.ids
+    if list(serving.catalogue.ids) != list(ids[: len(serving.catalogue)]):
+        log.warning("the serving version has other rows", version=serving.manifest.version)
+        return None
+    return Frozen(copy.deepcopy(serving.encoder).eval(), torch.from_numpy(serving.vectors_ND))
+
+
+def _learner_of(bundle: Bundle, settings: TrainerSettings) -> Learner:
+    """Return a learner that continues a version, without its optimisers' history."""
+    manifest = bundle.manifest
+    learner = new_learner(settings.learning, seed=settings.seed, config=manifest.encoder)
+    learner.encoder.load_state_dict(bundle.encoder.state_dict())
+    learner.items.append(bundle.catalogue.ids, torch.from_numpy(bundle.vectors_ND))
+    learner.items.accumulators_N.fill_(_WARM_ACCUMULATOR)
+    counts_N = torch.from_numpy(bundle.popularity_N).double()
+    learner.items.set_counts(counts_N, manifest.created_at)
+    learner.sample_by(counts_N)
+    return learner
