@@ -9,6 +9,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from index.merge import merge
 from index.plan import Float32, IndexPlan, build_lists, plan
 
 __all__ = ["IndexFullError", "IndexPlan", "ItemIndex", "plan"]
@@ -79,16 +80,23 @@ class ItemIndex:
     def search(self, queries_BD: Float32, k: int) -> tuple[Float32, Int64]:
         """Return (scores [B, K], rows [B, K]), best first, padded with (-inf, -1).
 
-        A query that is not finite gets padding only. Raises ValueError for other dimensions.
+        There are k rows where that many exist; a query that is not finite gets padding only.
+        Raises ValueError for other dimensions or k < 1. Hot path: `python -m benchmarks.index`.
         """
+        if k < 1:
+            raise ValueError(f"k is {k}, must be at least 1")
         queries_BD = self._checked(queries_BD)
         finite_B = np.logical_and.reduce(np.isfinite(queries_BD), axis=1)
-        if not finite_B.all():
+        all_finite = bool(finite_B.all())
+        if not all_finite:
             queries_BD = np.where(finite_B[:, None], queries_BD, np.float32(0))
-        scores_BK, rows_BK = self._index.search(queries_BD, k)
+        scores_BK, rows_BK = self._search_main(queries_BD, k)
         if self.num_side:
-            scores_BK, rows_BK = self._merge_side(queries_BD, scores_BK, rows_BK)
-        rows_BK[~finite_B] = NO_ROW
+            side_BM = queries_BD @ self._side_MD[: self.num_side].T
+            side_rows_M = self._side_rows_M[: self.num_side]
+            scores_BK, rows_BK = merge(scores_BK, rows_BK, side_BM, side_rows_M)
+        if not all_finite:
+            rows_BK[~finite_B] = NO_ROW
         scores_BK[rows_BK == NO_ROW] = -np.inf
         return scores_BK, rows_BK
 
@@ -112,18 +120,14 @@ class ItemIndex:
             raise ValueError(f"queries of shape {queries_BD.shape}, the index has {dim} dimensions")
         return np.ascontiguousarray(queries_BD, np.float32)
 
-    def _merge_side(
-        self, queries_BD: Float32, scores_BK: Float32, rows_BK: Int64
-    ) -> tuple[Float32, Int64]:
-        num, k = self.num_side, scores_BK.shape[1]
-        side_BM = queries_BD @ self._side_MD[:num].T
-        all_BX = np.concatenate([scores_BK, side_BM], axis=1)
-        best_BK = np.argpartition(-all_BX, k - 1, axis=1)[:, :k]
-        order_BK = np.argsort(-np.take_along_axis(all_BX, best_BK, axis=1), axis=1, kind="stable")
-        best_BK = np.take_along_axis(best_BK, order_BK, axis=1)
-        side_rows_BM = np.broadcast_to(self._side_rows_M[:num], side_BM.shape)
-        all_rows_BX = np.concatenate([rows_BK, side_rows_BM], axis=1)
-        return (
-            np.take_along_axis(all_BX, best_BK, axis=1),
-            np.take_along_axis(all_rows_BX, best_BK, axis=1),
-        )
+    def _search_main(self, queries_BD: Float32, k: int) -> tuple[Float32, Int64]:
+        scores_BK, rows_BK = self._index.search(queries_BD, k)
+        short_B = rows_BK[:, min(k, self.num_items) - 1] == NO_ROW if self.num_items else None
+        if short_B is not None and short_B.any():
+            # The visited lists held fewer than k items: visit all of them, for these queries only.
+            everywhere = faiss.SearchParametersIVF()
+            everywhere.nprobe = self._index.nlist
+            scores_BK[short_B], rows_BK[short_B] = self._index.search(
+                queries_BD[short_B], k, params=everywhere
+            )
+        return scores_BK, rows_BK

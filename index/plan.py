@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 
-EXACT_BELOW_ITEMS: Final = 20_000
+EXACT_BELOW_ITEMS: Final = 10_000
+LISTS_PER_ROOT: Final = 4  # lists = 4 sqrt(N)
+WORTHWHILE_SHARE: Final = 1 / 3  # a query that visits more lists costs about as much as all items
 MAX_QUERIES: Final = 1_000
-_WORTHWHILE_SHARE: Final = 1 / 3
 _KMEANS_ROUNDS: Final = 8
 _POINTS_PER_LIST: Final = 64
 _TIE: Final = 1e-6
@@ -47,21 +48,28 @@ def plan(
     """Return a plan whose recall@k on `queries_QD` is at least `target`.
 
     The queries must be real ones: recall on synthetic queries does not carry over. Exact search is
-    planned for a small catalogue, without queries, and where lists would not save enough.
+    planned for a small catalogue, without queries, and where lists would not save enough
+    (docs/decisions/0002-index-thresholds.md).
     """
+    queries_QD = queries_QD[np.isfinite(queries_QD).all(axis=1)]
     if len(vectors_ND) < EXACT_BELOW_ITEMS or not len(queries_QD):
         return IndexPlan()
-    rng = np.random.default_rng(seed)
-    sample_QD = rng.permutation(queries_QD)[:MAX_QUERIES]
-    centroids_CD = _centroids(vectors_ND, _num_lists(len(vectors_ND)), seed)
-    index = faiss.IndexFlatIP(vectors_ND.shape[1])
-    index.add(centroids_CD)
-    list_numbers_N = index.search(vectors_ND, 1)[1][:, 0].astype(np.int32)
-    lists = build_lists(vectors_ND, IndexPlan(centroids_CD, list_numbers_N, 1))
+    lists = plan_lists(vectors_ND, queries_QD, k=k, target=target, seed=seed)
+    return lists if lists.nprobe <= lists.num_lists * WORTHWHILE_SHARE else IndexPlan()
+
+
+def plan_lists(
+    vectors_ND: Float32, queries_QD: Float32, *, k: int, target: float, seed: int
+) -> IndexPlan:
+    """Return the smallest nprobe that meets the target, however many lists that are."""
+    sample_QD = np.random.default_rng(seed).permutation(queries_QD)[:MAX_QUERIES]
+    centroids_CD = _centroids(vectors_ND, int(LISTS_PER_ROOT * len(vectors_ND) ** 0.5), seed)
+    quantiser = faiss.IndexFlatIP(vectors_ND.shape[1])
+    quantiser.add(centroids_CD)
+    list_numbers_N = quantiser.search(vectors_ND, 1)[1][:, 0].astype(np.int32)
+    index = build_lists(vectors_ND, IndexPlan(centroids_CD, list_numbers_N, 1))
     threshold_Q = _exact_threshold(vectors_ND, sample_QD, k)
-    nprobe, recall = _smallest_nprobe(lists, sample_QD, threshold_Q, k, target)
-    if nprobe > len(centroids_CD) * _WORTHWHILE_SHARE:
-        return IndexPlan()
+    nprobe, recall = _smallest_nprobe(index, sample_QD, threshold_Q, k, target)
     return IndexPlan(centroids_CD, list_numbers_N, nprobe, recall)
 
 
@@ -91,10 +99,6 @@ def build_lists(vectors_ND: Float32, plan: IndexPlan) -> Any:
     return index
 
 
-def _num_lists(num_items: int) -> int:
-    return int(2 * num_items**0.5)
-
-
 def _centroids(vectors_ND: Float32, num_lists: int, seed: int) -> Float32:
     kmeans = faiss.Kmeans(
         vectors_ND.shape[1],
@@ -102,6 +106,7 @@ def _centroids(vectors_ND: Float32, num_lists: int, seed: int) -> Float32:
         niter=_KMEANS_ROUNDS,
         spherical=True,
         seed=seed,
+        min_points_per_centroid=1,  # fewer than usual is meant, not worth a warning
         max_points_per_centroid=_POINTS_PER_LIST,
     )
     kmeans.train(vectors_ND)

@@ -30,7 +30,7 @@ class DecayedCounts:
         self._weights_N: Float64 = np.zeros(num_rows)
         self._num_rows = num_rows
         self._reference_ms: int | None = None
-        self._newest_ms = 0
+        self._newest_ms: int = 0
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -46,7 +46,7 @@ class DecayedCounts:
         if rows_B.min() < 0:
             raise ValueError(f"row {rows_B.min()} is not in the catalogue")
         self.grow_to(int(rows_B.max()) + 1)
-        newest_ms = int(np.max(times_ms))
+        newest_ms = int(np.asarray(times_ms, np.int64).max())
         self._move_reference(newest_ms)
         half_lives_B = (np.asarray(times_ms) - self._reference_ms) / self._half_life_ms
         np.add.at(self._weights_N, rows_B, np.exp2(half_lives_B))

@@ -63,7 +63,7 @@ def check_golden(bundle: Bundle) -> None:
 def _well_formed(session: GoldenSession, num_items: int, num_best: int) -> bool:
     rows = [*session.rows, *session.top_rows]
     sizes = (len(session.top_rows), len(session.scores))
-    in_range = bool(session.rows) and 0 <= min(rows) and max(rows) < num_items
+    in_range = bool(session.rows) and min(rows) >= 0 and max(rows) < num_items
     return in_range and sizes == (num_best, num_best)
 
 
