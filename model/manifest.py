@@ -79,7 +79,9 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the canonical JSON: sorted keys, so that equal manifests have equal hashes."""
-    return msgspec.json.encode(manifest, order="sorted")
+    # Sorting needs text keys, and partitions are numbers.
+    plain = msgspec.to_builtins(manifest, str_keys=True)
+    return msgspec.json.encode(plain, order="sorted")
 
 
 def decode_manifest(data: bytes) -> Manifest:
