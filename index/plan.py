@@ -89,8 +89,8 @@ def build_lists(vectors_ND: Float32, plan: IndexPlan) -> Any:
         raise ValueError("a list number names no centroid")
     quantiser = faiss.IndexFlatIP(dim)
     quantiser.add(np.ascontiguousarray(centroids_CD, np.float32))
+    # FAISS keeps a bare pointer to the quantiser, its Python constructor a reference.
     index: Any = faiss.IndexIVFFlat(quantiser, dim, len(centroids_CD), faiss.METRIC_INNER_PRODUCT)
-    index.quantiser = quantiser  # FAISS keeps a bare pointer to it
     index.is_trained = True
     rows_ND = np.ascontiguousarray(vectors_ND, np.float32)
     numbers_N = np.ascontiguousarray(list_numbers_N, np.int64)

@@ -66,7 +66,7 @@ class DecayedCounts:
     def top(self, k: int, now_ms: int) -> tuple[Int64, Float32]:
         """Return the `k` most clicked rows, best first, and their counts; rows without are out."""
         weights_N = self._weights_N[: self._num_rows]
-        k = min(k, np.count_nonzero(weights_N))
+        k = min(k, int(np.count_nonzero(weights_N)))
         if not k:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         kth = np.partition(weights_N, -k)[-k]
