@@ -257,7 +257,7 @@ def _serving_version(settings: Settings, metrics: TrainerMetrics) -> Bundle | No
             "the announced version cannot be read", version=found.version, error=str(error)
         )
         return None
-    metrics.show_model(found.name, found.version, found.encoder_version, found.created_at)
+    metrics.show_model(found)
     return bundle
 
 

@@ -23,7 +23,7 @@ def announce(
     key = key_of(announcement.name, announcement.kind)
     future = producer.send(topic, value=encode(announcement), key=key, partition=0)
     producer.flush(timeout=timeout_seconds)
-    future.get(timeout=timeout_seconds)
+    future.get(timeout=timeout_seconds)  # type: ignore[no-untyped-call]
 
 
 def latest(reader: KafkaConsumer, topic: str, name: str) -> ModelAnnouncement | None:

@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from stream.messages import ModelAnnouncement
+
 _STEP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -76,8 +78,8 @@ class TrainerMetrics:
             registry=registry,
         )
 
-    def show_model(self, name: str, version: str, encoder: str, created_ms: int) -> None:
+    def show_model(self, sent: ModelAnnouncement) -> None:
         """Replace the info series by the announced version's."""
         self.model_info.clear()
-        self.model_info.labels(name, version, encoder).set(1)
-        self.model_created_timestamp.set(created_ms / 1000)
+        self.model_info.labels(sent.name, sent.version, sent.encoder_version).set(1)
+        self.model_created_timestamp.set(sent.created_at / 1000)

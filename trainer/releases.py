@@ -49,6 +49,7 @@ class Releases:
         self._settings = settings
         self._frozen: Frozen | None = None
         self.serving: str | None = None
+        self.announced: ModelAnnouncement | None = None
         self.extensions = 0
 
     def serve(self, stream: StreamLearner, version: str | None, frozen: Frozen | None) -> None:
@@ -91,6 +92,7 @@ class Releases:
     def _bring_out(self, candidate: _Candidate, verdict: Verdict) -> None:
         published = self._store_as(self._settings.model, candidate, verdict)
         self._announce(published)
+        self.announced = published
         self.serve(candidate.stream, published.version, candidate.frozen)
         prune(self._store, self._settings.model, keep=self._settings.keep_bundles)
         log.info(

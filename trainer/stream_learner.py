@@ -4,7 +4,7 @@ Everything it does follows from its state and its calls, so a checkpoint continu
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -80,7 +80,10 @@ class StreamLearner:
         return None
 
     def step(self, time_ms: int) -> Step | None:
-        """Predict, then learn what waits, mixed with replay; None when nothing waits."""
+        """Predict, then learn what waits, mixed with replay; None when nothing waits.
+
+        The step's `num_targets` are the clicks that waited, without those replayed.
+        """
         self.learner.items.count(np.asarray(self._rows, np.int64), time_ms)
         self._rows = []
         windows = self.sessions.take()
@@ -93,7 +96,7 @@ class StreamLearner:
         step = self.learner.learn(concatenate([windows, replayed]), rate=self._settings.stream_rate)
         self.replay.add(windows, self.learner.rng)
         self._keep_recent(windows)
-        return step
+        return replace(step, num_targets=windows.num_targets)
 
     def recent_windows(self) -> Windows:
         """Return the latest learnt windows."""

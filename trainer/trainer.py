@@ -77,6 +77,7 @@ class Trainer:
         self._monotonic = around.monotonic
         self._wall_ms = around.wall_ms
         self._clicks_since_publish = 0
+        self._learnt_through = dict(feed.next_offsets)
         self._click_time_ms = stream.learner.items.counted_ms
         self._refused_in_row = 0
         self._reloads = 0
@@ -130,6 +131,7 @@ class Trainer:
     def _learn(self) -> None:
         with self._metrics.step_seconds.time():
             step = self._stream.step(self._click_time_ms)
+        self._learnt_through = dict(self._feed.next_offsets)
         if step is None:
             return
         self._show(step)
@@ -152,13 +154,14 @@ class Trainer:
 
     def _release(self) -> None:
         verdict = self._releases.release(
-            self._stream, trained_through=self._feed.next_offsets, now_ms=self._wall_ms()
+            self._stream, trained_through=self._learnt_through, now_ms=self._wall_ms()
         )
         self._metrics.gate_verdicts.labels(verdict.verdict, verdict.reason).inc()
         if verdict.verdict != "undecided":
             self._clicks_since_publish = 0
-        if verdict.accepted:
+        if verdict.accepted and (sent := self._releases.announced) is not None:
             self._metrics.models_published.labels("bundle").inc()
+            self._metrics.show_model(sent)
 
     def _save(self) -> None:
         """Write a checkpoint, then show its offsets to the group: never the other way round."""

@@ -1,0 +1,191 @@
+import pytest
+from prometheus_client import CollectorRegistry
+
+from model.store import Store
+from stream.click_feed import Reading
+from stream.messages import ClickEvent
+from stream.monitor import Health
+from trainer import checkpoint, state
+from trainer.metrics import TrainerMetrics
+from trainer.releases import Releases
+from trainer.settings import TrainerSettings
+from trainer.start import begin
+from trainer.trainer import CONDITIONS, LearningFailedError, Surroundings, Trainer
+
+
+class ScriptedFeed:
+    """The feed's interface over a list of readings, a hundred at each poll."""
+
+    topic = "clicks"
+
+    def __init__(self, readings) -> None:
+        self.readings = readings
+        self.next_offsets = {0: 0}
+        self.commits: list[dict[int, int]] = []
+        self.closed = False
+        self.lost = 0
+
+    def start(self, offsets, *, start_from) -> None:
+        self.next_offsets = {0: offsets.get(0, 0)}
+
+    def poll(self, *, timeout_ms):
+        for reading in self.readings[self.next_offsets[0] :][:100]:
+            yield reading
+            self.next_offsets[0] += 1
+
+    def commit(self) -> None:
+        self.commits.append(dict(self.next_offsets))
+
+    def lag(self):
+        return {0: len(self.readings) - self.next_offsets[0]}
+
+    def close(self) -> None:
+        self.closed = True
+
+    @property
+    def empty(self) -> bool:
+        return self.next_offsets[0] == len(self.readings)
+
+
+class Bench:
+    """A trainer over scripted clicks, with a clock that moves when the test says so."""
+
+    def __init__(self, clicks, tmp_path, **overrides) -> None:
+        readings = [
+            Reading(ClickEvent(user_id=user, item_id=item, timestamp=time), time, "")
+            for user, _, item, time in clicks
+        ]
+        self.settings = TrainerSettings.model_validate(
+            {
+                "checkpoint_dir": tmp_path / "checkpoints",
+                "first_publish_clicks": 300,
+                "learning": {"dim": 16},
+                "dataset": {"batch_targets": 200, "user_clicks_per_hour": 1000},
+                "gate": {"min_clicks": 50},
+                **overrides,
+            }
+        )
+        self.feed = ScriptedFeed(readings)
+        self.sent = []
+        self.now = 0.0
+        self.registry = CollectorRegistry()
+        self.health = Health(CONDITIONS)
+        self.metrics = TrainerMetrics(self.registry)
+        self.releases = Releases(Store(str(tmp_path / "models")), self.sent.append, self.settings)
+        stream, position = begin(self.settings, None)
+        around = Surroundings(
+            self.metrics, self.health, lambda: self.now, lambda: int(1.7e12 + self.now * 1000)
+        )
+        self.stream = stream
+        self.trainer = Trainer(self.feed, stream, self.releases, self.settings, around)
+        self.trainer.resume(position)
+        self.feed.start(position.offsets, start_from="earliest")
+
+    def run(self) -> None:
+        self.trainer.run(lambda: self.feed.empty)
+
+    def value(self, metric: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"nextclick_{metric}", labels)
+
+
+@pytest.fixture
+def bench(cyclic_clicks, tmp_path):
+    return Bench(cyclic_clicks(1000), tmp_path)
+
+
+def test_an_empty_model_publishes_its_first_version_after_enough_clicks(bench):
+    bench.run()
+
+    assert len(bench.sent) == 1
+    assert sum(bench.sent[0].trained_through.values()) >= 300
+    assert bench.value("trainer_models_published_total", kind="bundle") == 1
+    assert bench.value("trainer_gate_verdicts_total", verdict="accepted", reason="first") == 1
+    assert bench.value("clicks_total") == 1000
+    assert bench.value("model_info", **model_labels(bench)) == 1
+
+
+def model_labels(bench) -> dict[str, str]:
+    sent = bench.sent[-1]
+    return {"name": sent.name, "version": sent.version, "encoder": sent.encoder_version}
+
+
+def test_later_versions_come_by_clicks_or_by_time(cyclic_clicks, tmp_path):
+    by_clicks = Bench(cyclic_clicks(2000), tmp_path / "a", publish_clicks=400)
+    by_time = Bench(cyclic_clicks(2000), tmp_path / "b", publish_seconds=10.0)
+
+    by_clicks.run()
+    while not by_time.feed.empty:
+        by_time.trainer.turn()
+        by_time.now += 3.0
+
+    assert len(by_clicks.sent) >= 3
+    assert len(by_time.sent) >= 3
+
+
+def test_nothing_is_published_while_nothing_is_learnt(bench):
+    bench.run()
+    published = len(bench.sent)
+
+    bench.now += 10_000
+    bench.trainer.turn()
+    bench.now += 10_000
+    bench.trainer.turn()
+
+    assert len(bench.sent) <= published + 1
+
+
+def test_stopping_saves_then_shows_the_offsets_and_closes_the_feed(bench):
+    bench.run()
+
+    content = checkpoint.read_latest(bench.settings.checkpoint_dir)
+    _, position = state.restore(content, bench.settings)
+    assert position.offsets == {0: 1000}
+    assert bench.feed.commits[-1] == {0: 1000}
+    assert bench.feed.closed
+    assert bench.health.missing == ["reading"]
+
+
+def test_a_restarted_trainer_reads_on_where_its_checkpoint_stands(cyclic_clicks, tmp_path):
+    clicks = cyclic_clicks(1000)
+    Bench(clicks[:600], tmp_path).run()
+
+    second = Bench(clicks, tmp_path)
+
+    assert second.feed.next_offsets == {0: 600}
+    assert len(second.stream.learner.items) == 40
+
+
+def test_clicks_that_cannot_be_used_are_counted_by_reason(bench):
+    bench.feed.readings[10] = Reading(None, 0, "malformed")
+
+    bench.run()
+
+    assert bench.value("clicks_skipped_total", reason="malformed") == 1
+
+
+def test_three_dropped_batches_lead_back_to_the_checkpoint(bench):
+    bench.trainer._save()
+    for _ in range(3):
+        bench.trainer.turn()
+    before = bench.stream.learner.items.weights_ND.clone()
+    bench.trainer._save()
+    saved_at = bench.feed.next_offsets[0]
+    bench.stream.learner.items.weights_ND.fill_(float("nan"))
+
+    while bench.trainer._stream is bench.stream:
+        bench.trainer.turn()
+
+    learner = bench.trainer._stream.learner
+    assert bench.feed.next_offsets == {0: saved_at}
+    assert learner.items.weights_ND.equal(before)
+    assert bench.value("trainer_batches_skipped_total", reason="loss") == 3
+    bench.run()
+    assert learner.items.weights_ND.isfinite().all()
+
+
+def test_without_a_checkpoint_to_go_back_to_it_gives_up(bench):
+    bench.trainer.turn()
+    bench.stream.learner.items.weights_ND.fill_(float("nan"))
+
+    with pytest.raises(LearningFailedError):
+        bench.run()
