@@ -37,6 +37,7 @@ __all__ = [
     "Published",
     "content_hash",
     "encoder_version",
+    "find",
     "load",
     "new_version",
     "prune",
@@ -103,12 +104,12 @@ def content_hash(encoder: SessionEncoder, vectors_ND: Float32, catalogue: Catalo
 
 
 def publish(store: Store, bundle: Bundle) -> Published:
-    """Store a bundle that passes the loader's checks; raises BundleError when it does not.
+    """Store a bundle; raises BundleError for one that the loader would refuse.
 
-    The manifest is stored last, with the size and sha256 of every other file.
+    It is read back from its bytes first, so nothing is stored that does not load. The manifest is
+    stored last, with the size and sha256 of every other file.
     """
-    _check_content(bundle)
-    files = {
+    files: dict[str, bytes] = {
         ENCODER: write_tensors(_weights(bundle.encoder)),
         ITEMS: write_tensors(_item_tensors(bundle)),
         CATALOGUE: bundle.catalogue.to_json(),
@@ -120,10 +121,17 @@ def publish(store: Store, bundle: Bundle) -> Published:
     manifest = msgspec.structs.replace(
         bundle.manifest, num_items=len(bundle.catalogue), files=entries
     )
-    files[MANIFEST] = encode_manifest(manifest)
-    uri = store.put(manifest.name, manifest.version, files, last=MANIFEST)
-    sha256 = hashlib.sha256(files[MANIFEST]).hexdigest()
-    return Published(uri, sha256, sum(map(len, files.values())), manifest)
+    written = encode_manifest(manifest)
+    _check_content(_decode(decode_manifest(written), files))
+    uri = store.put(manifest.name, manifest.version, files | {MANIFEST: written}, last=MANIFEST)
+    return _published(uri, written, manifest)
+
+
+def find(store: Store, name: str, version: str) -> Published:
+    """Return where a stored version is; raises BundleError when there is none."""
+    uri = store.uri(name, version)
+    written = _read(uri, MANIFEST, MAX_MANIFEST_BYTES)
+    return _published(uri, written, decode_manifest(written))
 
 
 def load(uri: str, manifest_sha256: str, *, max_bytes: int) -> Bundle:
@@ -145,12 +153,17 @@ def load(uri: str, manifest_sha256: str, *, max_bytes: int) -> Bundle:
 def prune(store: Store, name: str, *, keep: int = 5, protect: Sequence[str] = ()) -> list[str]:
     """Remove all but the newest `keep` versions and those in `protect`; return the removed."""
     versions = store.list(name, complete=MANIFEST)
-    removed = [version for version in versions[: max(0, len(versions) - keep)]]
-    removed = [version for version in removed if version not in protect]
+    old = versions[: max(0, len(versions) - keep)]
+    removed = [version for version in old if version not in protect]
     for version in removed:
         store.delete(name, version, first=MANIFEST)
     store.sweep(name)
     return removed
+
+
+def _published(uri: str, written: bytes, manifest: Manifest) -> Published:
+    num_bytes = manifest.num_bytes + len(written)
+    return Published(uri, hashlib.sha256(written).hexdigest(), num_bytes, manifest)
 
 
 def _read_manifest(uri: str, manifest_sha256: str) -> Manifest:
@@ -166,7 +179,7 @@ def _read_manifest(uri: str, manifest_sha256: str) -> Manifest:
 def _read(uri: str, name: str, limit: int) -> bytes:
     try:
         data = read_file(uri, name, limit=limit)
-    except OSError as error:
+    except (OSError, ValueError, ImportError) as error:  # the last two: a uri of no known store
         raise BundleError("missing", f"{uri}/{name}: {error}") from error
     if len(data) > limit:
         raise BundleError("size", f"{name} is larger than {limit} bytes")

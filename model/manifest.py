@@ -88,7 +88,7 @@ def decode_manifest(data: bytes) -> Manifest:
     """Return the manifest in `data`; raises BundleError `manifest` or `schema`."""
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError("manifest", str(error)) from error
     if manifest.schema > SCHEMA:
         raise BundleError("schema", f"schema {manifest.schema}, this release reads {SCHEMA}")

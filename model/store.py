@@ -56,10 +56,6 @@ class Store:
             if not version.startswith(_HIDDEN) and self._fs.exists(f"{folder}/{version}/{complete}")
         )
 
-    def get(self, name: str, version: str, file: str, *, limit: int) -> bytes:
-        """Return a file's bytes, at most `limit` + 1 of them; raises FileNotFoundError."""
-        return read_file(self.uri(name, version), file, limit=limit)
-
     def uri(self, name: str, version: str) -> str:
         """Return where a version is, or would be."""
         return str(self._fs.unstrip_protocol(self._folder(name, version)))
