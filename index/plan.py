@@ -3,6 +3,7 @@
 Shapes: N items, D dimensions, C lists, Q queries, K best items.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,14 +55,22 @@ def plan(
     queries_QD = queries_QD[np.isfinite(queries_QD).all(axis=1)]
     if len(vectors_ND) < EXACT_BELOW_ITEMS or not len(queries_QD):
         return IndexPlan()
-    lists = plan_lists(vectors_ND, queries_QD, k=k, target=target, seed=seed)
-    return lists if lists.nprobe <= lists.num_lists * WORTHWHILE_SHARE else IndexPlan()
+    lists = plan_lists(
+        vectors_ND, queries_QD, k=k, target=target, seed=seed, max_share=WORTHWHILE_SHARE
+    )
+    return lists if lists is not None else IndexPlan()
 
 
 def plan_lists(
-    vectors_ND: Float32, queries_QD: Float32, *, k: int, target: float, seed: int
-) -> IndexPlan:
-    """Return the smallest nprobe that meets the target, however many lists that are."""
+    vectors_ND: Float32,
+    queries_QD: Float32,
+    *,
+    k: int,
+    target: float,
+    seed: int,
+    max_share: float,
+) -> IndexPlan | None:
+    """Return the smallest nprobe that meets the target, None above `max_share` of the lists."""
     sample_QD = np.random.default_rng(seed).permutation(queries_QD)[:MAX_QUERIES]
     centroids_CD = _centroids(vectors_ND, int(LISTS_PER_ROOT * len(vectors_ND) ** 0.5), seed)
     quantiser = faiss.IndexFlatIP(vectors_ND.shape[1])
@@ -69,8 +78,16 @@ def plan_lists(
     list_numbers_N = quantiser.search(vectors_ND, 1)[1][:, 0].astype(np.int32)
     index = build_lists(vectors_ND, IndexPlan(centroids_CD, list_numbers_N, 1))
     threshold_Q = _exact_threshold(vectors_ND, sample_QD, k)
-    nprobe, recall = _smallest_nprobe(index, sample_QD, threshold_Q, k, target)
-    return IndexPlan(centroids_CD, list_numbers_N, nprobe, recall)
+
+    def recall_at(nprobe: int) -> float:
+        index.nprobe = nprobe
+        scores_QK = index.search(sample_QD, k)[0]
+        return float((scores_QK >= threshold_Q[:, None] - _TIE).mean())
+
+    nprobe = _smallest(recall_at, target, max(1, int(max_share * index.nlist)))
+    if nprobe is None:
+        return None
+    return IndexPlan(centroids_CD, list_numbers_N, nprobe, recall_at(nprobe))
 
 
 def build_lists(vectors_ND: Float32, plan: IndexPlan) -> Any:
@@ -124,20 +141,14 @@ def _exact_threshold(vectors_ND: Float32, queries_QD: Float32, k: int) -> Float3
     return threshold_Q
 
 
-def _smallest_nprobe(
-    index: Any, queries_QD: Float32, threshold_Q: Float32, k: int, target: float
-) -> tuple[int, float]:
-    """Double nprobe until the target is met, then halve the interval."""
-
-    def recall_at(nprobe: int) -> float:
-        index.nprobe = nprobe
-        scores_QK = index.search(queries_QD, k)[0]
-        return float((scores_QK >= threshold_Q[:, None] - _TIE).mean())
-
+def _smallest(recall_at: Callable[[int], float], target: float, most: int) -> int | None:
+    """Double nprobe until the target is met, then halve the interval; None when `most` fails."""
     low, high = 0, 1
-    while high < index.nlist and recall_at(high) < target:
-        low, high = high, min(2 * high, index.nlist)
+    while recall_at(high) < target:
+        if high == most:
+            return None
+        low, high = high, min(2 * high, most)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if recall_at(middle) < target else (low, middle)
-    return high, recall_at(high)
+    return high
