@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from cli import config, dlq, replay, topics, worker
+from cli import config, dlq, replay, topics, train, worker
 
 # Roles that a supervisor restarts: their exit codes say whether that can help.
 _ROLES: Final = frozenset({"worker", "trainer"})
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 for group in (topics, config, dlq):
     app.add_typer(group.app)
-for command in (worker, replay):
+for command in (worker, train, replay):
     command.register(app)
 
 
