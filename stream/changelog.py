@@ -29,7 +29,8 @@ class SessionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One user's session after a batch; key = user id in UTF-8.
 
     `hidden` is float32 little-endian of the encoder's state_dim; `items` are the last clicked items
-    of the session, oldest first; `event_hashes` a ring of 32 uint32, zero = empty.
+    of the session, oldest first; `event_hashes` a ring of 32 uint64 (hash and offset of a click
+    with an event id, 32 bits each), zero = empty.
     """
 
     schema: int
@@ -57,6 +58,11 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     recommended: int = 0
     dead: int = 0
     skipped: dict[str, int] = {}
+
+
+def reaches_further(marker: Marker, other: Marker | None) -> bool:
+    """Tell whether `marker` supersedes `other`: a stalled worker may append an older one late."""
+    return other is None or marker.next_offset >= other.next_offset
 
 
 class Entry(NamedTuple):

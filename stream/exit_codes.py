@@ -27,6 +27,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.ProducerFencedError, UNAVAILABLE),
     (errors.InvalidProducerEpochError, UNAVAILABLE),
     (errors.RetriableError, UNAVAILABLE),
+    (ConnectionError, UNAVAILABLE),
 )
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.structs import OffsetAndMetadata
+
+log = structlog.get_logger(__name__)
 
 StartFrom = Literal["earliest", "latest"]
 OnGap = Literal["halt", "continue"]
@@ -35,7 +38,8 @@ def starting_positions(
     """Return where each partition starts; never resets silently.
 
     `committed()` waits while a transaction on the offset is pending (require_stable). Raises
-    OffsetGapError when clicks were deleted before they were answered and `on_gap` is halt.
+    OffsetGapError when clicks were deleted before they were answered and `on_gap` is halt, and when
+    the log ends below the committed offset: it is not the log that the group has read.
     """
     wanted = sorted(partitions)
     committed = {tp: consumer.committed(tp, timeout_ms=timeout_ms) for tp in wanted}
@@ -48,6 +52,11 @@ def starting_positions(
             start = first[tp] if start_from == "earliest" else end[tp]
             positions[tp] = Position(start, committed=False, gap=0)
             continue
+        if offset > end[tp]:
+            raise OffsetGapError(
+                f"{tp.topic}/{tp.partition} ends at {end[tp]}, below the committed {offset}: it "
+                "was deleted or cut. Delete the group's offsets and the changelog to start anew"
+            )
         gap = max(0, first[tp] - offset)
         if gap and on_gap == "halt":
             raise OffsetGapError(
@@ -55,6 +64,8 @@ def starting_positions(
                 f"(committed {offset}, log starts at {first[tp]}); set worker.on_gap to continue, "
                 "or reset the group's offsets"
             )
+        if gap:
+            log.error("clicks lost", topic=tp.topic, partition=tp.partition, clicks=gap)
         positions[tp] = Position(offset + gap, committed=True, gap=gap)
     return positions
 

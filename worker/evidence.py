@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stream.changelog import Entry, Marker, SessionRecord, decode, read_to_end
+from stream.changelog import (
+    Entry,
+    Marker,
+    SessionRecord,
+    decode,
+    reaches_further,
+    read_to_end,
+)
 from stream.dead_letters import parse
 from stream.headers import Provenance, provenance
 from stream.kafka_types import ConsumerRecord, KafkaConsumer, TopicPartition
@@ -29,11 +36,14 @@ class Partition:
 def read_evidence(
     reader: KafkaConsumer, topics: TopicSettings, committed: dict[int, int | None], *, ttl_ms: int
 ) -> list[Partition]:
-    """Read every topic to its end; `committed` is the workers' offset of every clicks partition."""
-    clicks = _by_partition(reader, topics.clicks)
-    answers = _by_partition(reader, topics.recommendations)
+    """Read every topic to its end; `committed` is the workers' offset of every clicks partition.
+
+    Effects are read before their causes, so that a running worker's are not taken for groundless.
+    """
     changelog = _by_partition(reader, topics.sessions)
+    answers = _by_partition(reader, topics.recommendations)
     dead = _by_partition(reader, topics.dead_letters)
+    clicks = _by_partition(reader, topics.clicks)
     letters = [parse(record) for records in dead.values() for record in records]
     partitions = []
     for number in sorted(committed):
@@ -76,7 +86,7 @@ def _fold(
     marker = None
     for entry in map(decode, changelog):
         if isinstance(entry, Marker):
-            marker = entry
+            marker = entry if reaches_further(entry, marker) else marker
         elif entry.record is None:
             evictions.setdefault(entry.user_id, set()).add(entry.last_offset)
             _forget(sessions, entry)

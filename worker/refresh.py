@@ -10,7 +10,7 @@ import structlog
 import torch
 
 from index.item_index import IndexPlan, ItemIndex
-from model.bundle import BundleError, load
+from model.bundle import Bundle, BundleError, load
 from stream.decoding import DecodeError
 from stream.kafka_types import KafkaConsumer, KafkaError, TopicPartition
 from stream.messages import ModelAnnouncement, decode_announcement
@@ -95,27 +95,29 @@ class VersionFollower:
             while not self._stop.is_set():
                 messages = reader.poll(timeout_ms=250).get(self._partition, [])
                 ours = [m.value for m in messages if m.key == self._key and m.value is not None]
-                if ours:
-                    # Earlier ones are already replaced: a fresh worker loads one bundle, not all.
-                    self._consider(ours[-1])
+                # Earlier ones are already replaced: a fresh worker loads one bundle, not all,
+                # but rather an earlier one than none.
+                any(self._consider(value) for value in reversed(ours))
         finally:
             reader.close()
 
-    def _consider(self, value: bytes) -> None:
+    def _consider(self, value: bytes) -> bool:
+        """Load an announced version unless it is refused; tells whether it serves now."""
         try:
             announcement = decode_announcement(value)
             if self._is_known(announcement):
-                return
+                return True
             version = self._load(announcement)
             self._compare(version)
         except (DecodeError, BundleError) as error:
             self._metrics.model_loads.labels("refused", error.reason).inc()
             log.error("version refused", reason=error.reason, detail=str(error))
-            return
+            return False
         self._metrics.model_loads.labels("loaded", "").inc()
         with self._changed:
             self._newest = self._waiting = version
             self._changed.notify_all()
+        return True
 
     def _is_known(self, announcement: ModelAnnouncement) -> bool:
         if self._newest is None:
@@ -150,7 +152,7 @@ class VersionLoader:
 
     def __call__(self, announcement: ModelAnnouncement) -> ServingVersion:
         """Load the announced version."""
-        bundle = load(announcement.uri, announcement.manifest_sha256, max_bytes=self._max_bytes)
+        bundle = _bundle(announcement, self._max_bytes)
         facts = bundle.manifest.index
         plan = IndexPlan(
             bundle.centroids_CD, bundle.list_numbers_N, nprobe=facts.nprobe, recall=facts.recall
@@ -160,6 +162,20 @@ class VersionLoader:
         version = serving_version(bundle, index, self._loaded, self._num_popular)
         _warm_up(version)
         return version
+
+
+def _bundle(announcement: ModelAnnouncement, max_bytes: int) -> Bundle:
+    try:
+        bundle = load(announcement.uri, announcement.manifest_sha256, max_bytes=max_bytes)
+    except BundleError:
+        raise
+    except (OSError, ValueError, ImportError) as error:
+        # fsspec's answer to a URI that it cannot open, or whose driver is not installed.
+        raise BundleError("unreadable", f"{announcement.uri}: {error}") from error
+    named = (bundle.manifest.name, bundle.manifest.version)
+    if named != (announcement.name, announcement.version):
+        raise BundleError("manifest", f"{named} was announced as another version")
+    return bundle
 
 
 def _warm_up(version: ServingVersion) -> None:

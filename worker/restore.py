@@ -8,7 +8,14 @@ import numpy as np
 import structlog
 
 from stream import clients
-from stream.changelog import Entry, Marker, StateMismatchError, decode, read_to_end
+from stream.changelog import (
+    Entry,
+    Marker,
+    StateMismatchError,
+    decode,
+    reaches_further,
+    read_to_end,
+)
 from stream.kafka_types import TopicPartition
 from stream.positions import Position
 from stream.settings import KafkaSettings
@@ -34,27 +41,38 @@ class Restorer:
         place: Callable[[Entry], None],
         *,
         between_slices: Callable[[], bool],
-    ) -> dict[int, Ledger]:
-        """Return the ledger of every partition whose sessions are back.
+    ) -> dict[int, Ledger] | None:
+        """Return the ledger of every partition whose sessions are back; None when given up.
 
         The end is the high watermark as a read_uncommitted reader sees it, taken after the
         committed offsets, so that nothing that a commit covers is missed. Records come in any order
-        of batches: the larger last_offset wins. Raises StateMismatchError when the marker lies
-        below the committed offset, ChangelogError when the end is not reached.
+        of batches: the larger last_offset wins, and the marker that reaches furthest, since a
+        stalled worker may have appended older ones late. `between_slices` returns False to give up.
+        Raises StateMismatchError when the marker lies below the committed offset, ChangelogError
+        when the end is not reached.
         """
         partitions = [TopicPartition(self._topic, tp.partition) for tp in positions]
         ends = self._high_watermarks(partitions)
         markers: dict[int, Marker] = {}
+        wanted = True
+
+        def go_on() -> bool:
+            nonlocal wanted
+            wanted = between_slices()
+            return wanted
+
         reader = clients.reader(self._kafka, client_id=f"{self._client_id}-restore")
         try:
-            for message in read_to_end(reader, ends, between_slices=between_slices):
+            for message in read_to_end(reader, ends, between_slices=go_on):
                 entry = decode(message)
-                if isinstance(entry, Marker):
-                    markers[message.partition] = entry
-                else:
+                if not isinstance(entry, Marker):
                     place(entry)
+                elif reaches_further(entry, markers.get(message.partition)):
+                    markers[message.partition] = entry
         finally:
             reader.close()
+        if not wanted:
+            return None
         return {
             tp.partition: _ledger(tp, position, markers.get(tp.partition))
             for tp, position in positions.items()
@@ -100,14 +118,15 @@ def place_session(
     """Put one changelog entry into the slabs, unless a newer one is there already.
 
     States of another version, or of another size, are marked to be re-encoded at the next click.
+    More users than `max_live` are taken in here: only the next batch can evict with a tombstone.
     """
     slot = sessions.find(entry.partition, entry.user_id)
-    if slot >= 0 and sessions.offset_S[slot] >= entry.last_offset:
+    if slot >= 0 and sessions.offset_S[slot] > entry.last_offset:
         return
     if slot >= 0:
         sessions.remove(entry.partition, entry.user_id)
     record = entry.record
-    if record is None or not sessions.num_free:
+    if record is None:
         return
     slot = sessions.create(entry.partition, entry.user_id)
     rows = version.bundle.catalogue.rows(record.items).tolist()

@@ -155,14 +155,15 @@ class Sessions:
         """Tell whether another click of the user's last 32 had this `event_id`; remember it.
 
         The ring keeps 32 bits of hash and of offset: a false duplicate has a chance of 32 in 4
-        billion. The offset tells a second delivery of the same click, which is no duplicate.
+        billion. The offset tells a second delivery of the same click, which is no duplicate, and
+        neither is one before the click that is remembered.
         """
         event_hash = np.uint64(hash_of(event_id))
         mark = event_hash << np.uint64(32) | np.uint64(offset & 0xFFFFFFFF)
         ring_E = self.events_SE[slot]
         same = ring_E[ring_E >> np.uint64(32) == event_hash]
         if len(same):
-            return bool((same != mark).all())
+            return bool((same < mark).any())
         if offset > self.offset_S[slot]:
             ring_E[1:] = ring_E[:-1].copy()
             ring_E[0] = mark

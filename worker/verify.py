@@ -7,7 +7,7 @@ single-threaded replay of its clicks gives under the versions that the recommend
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,27 +80,54 @@ class Verifier:
 
     def _replay(self, partition: Partition, report: Report) -> dict[str, ReplayedSession]:
         """Apply the answered clicks in output order; checks n and digest of every answer."""
-        idle_gap_ms = int(self._settings.idle_gap_minutes * 60_000)
-        sessions: dict[str, ReplayedSession] = {}
-        for answer in _standing(partition.answers):
-            expected = partition.expected.get(answer.offset)
-            if expected is None or expected.event is None or not expected.event.consent:
-                continue
-            click = expected.event
-            session = sessions.setdefault(click.user_id, ReplayedSession())
-            if session.last_offset in partition.evictions.get(click.user_id, ()):
-                session = sessions[click.user_id] = ReplayedSession()
-            session.reencode(answer.model)
+        return {
+            user_id: self._replay_user(partition, user_id, answers, report)
+            for user_id, answers in _standing(partition).items()
+        }
+
+    def _replay_user(
+        self, partition: Partition, user_id: str, answers: list[Provenance], report: Report
+    ) -> ReplayedSession:
+        evicted_at = partition.evictions.get(user_id, ())
+        session = ReplayedSession()
+        for i, answer in enumerate(answers):
+            if session.last_offset in evicted_at:
+                session = ReplayedSession()
             if answer.replayed:
+                self._apply_unanswered(partition, session, answers[i:])
+                session.reencode(answer.model)
                 continue
-            session.apply(answer.offset, click, expected.time_ms, idle_gap_ms)
+            session.reencode(answer.model)
+            self._apply(partition, session, answer.offset)
             if (answer.n, answer.digest) != (session.n, session.digest):
                 report.violate(
                     f"clicks/{partition.number}/{answer.offset}: answered as click {answer.n} of "
                     f"its user with digest {answer.digest:08x}, a replay gives {session.n} and "
                     f"{session.digest:08x}"
                 )
-        return sessions
+        return session
+
+    def _apply_unanswered(
+        self, partition: Partition, session: ReplayedSession, answers: list[Provenance]
+    ) -> None:
+        """Apply the clicks that were in the changelog before a crash took their first answers.
+
+        The sessions were restored with all clicks that this generation then repeated.
+        """
+        first = answers[0]
+        if first.offset <= session.last_offset:
+            return
+        session.reencode(session.version or first.model)
+        for answer in answers:
+            if not answer.replayed or answer.generation != first.generation:
+                return
+            self._apply(partition, session, answer.offset)
+
+    def _apply(self, partition: Partition, session: ReplayedSession, offset: int) -> None:
+        expected = partition.expected[offset]
+        assert expected.event is not None
+        idle_gap_ms = int(self._settings.idle_gap_minutes * 60_000)
+        session.apply(offset, expected.event, expected.time_ms, idle_gap_ms)
 
     def _check_states(
         self,
@@ -113,7 +140,8 @@ class Verifier:
         for partition in partitions:
             for user_id, record in partition.sessions.items():
                 session = replayed[partition.number].get(user_id)
-                if session is not None and record.version == session.version:
+                reached = (record.last_offset, record.version)
+                if session is not None and reached == (session.last_offset, session.version):
                     pairs.setdefault(record.version, []).append((user_id, record, session))
         for version, rows in pairs.items():
             bundle = self._load_version(version)
@@ -129,13 +157,34 @@ class Verifier:
                     )
 
 
-def _standing(answers: list[Provenance]) -> Iterator[Provenance]:
-    """Leave out answers whose effect on the session was lost in a crash and made again later.
+def _standing(partition: Partition) -> dict[str, list[Provenance]]:
+    """Return each user's answers that its session went on from.
 
-    Of several copies that applied a click, the last one is what the session went on from.
+    Of several copies that applied a click, that is the last of the highest generation: earlier ones
+    were lost in a crash and made again, and a stalled worker may append lower ones late. An answer
+    beyond the commit counts only if the changelog has it too: its batch is not complete.
     """
-    last = {a.offset: i for i, a in enumerate(answers) if not a.replayed}
-    return (a for i, a in enumerate(answers) if a.replayed or last[a.offset] == i)
+    answers = partition.answers
+    last: dict[int, tuple[int, int]] = {}
+    for i, answer in enumerate(answers):
+        if not answer.replayed:
+            last[answer.offset] = max(last.get(answer.offset, (-2, 0)), (answer.generation, i))
+    standing: dict[str, list[Provenance]] = {}
+    for i, answer in enumerate(answers):
+        expected = partition.expected.get(answer.offset)
+        if expected is None or expected.outcome != "recommended":
+            continue
+        assert expected.event is not None
+        if not expected.event.consent:
+            continue
+        user_id = expected.event.user_id
+        record = partition.sessions.get(user_id)
+        kept = answer.offset < partition.committed or (
+            record is not None and answer.offset <= record.last_offset
+        )
+        if kept and (answer.replayed or last[answer.offset][1] == i):
+            standing.setdefault(user_id, []).append(answer)
+    return standing
 
 
 def _check_ledger(partition: Partition, report: Report) -> None:
@@ -195,6 +244,10 @@ def _check_sessions(
 ) -> None:
     for user_id, session in replayed.items():
         record = partition.sessions.get(user_id)
+        if record is not None and record.last_offset >= max(
+            partition.committed, session.last_offset + 1
+        ):
+            continue  # its batch is not complete: the changelog is ahead of the answers
         if record is None:
             if session.last_offset not in partition.evictions.get(user_id, ()):
                 report.violate(f"session of {user_id!r}: not in the changelog")
@@ -205,7 +258,8 @@ def _check_sessions(
         if stated != want:
             report.violate(f"session of {user_id!r}: changelog has {stated}, a replay {want}")
     for user_id in partition.sessions.keys() - replayed.keys():
-        report.violate(f"session of {user_id!r}: in the changelog, but no click made it")
+        if partition.sessions[user_id].last_offset < partition.committed:
+            report.violate(f"session of {user_id!r}: in the changelog, but no click made it")
 
 
 def _state(bundle: Bundle, session: ReplayedSession) -> np.ndarray[Any, np.dtype[Any]]:

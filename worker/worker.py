@@ -69,9 +69,8 @@ class Worker:
         1 poll, 2 ask whether the group still counts us in, 3 drop what is gone, 4 answer the
         records of live partitions, 5 restore what is new: last, so that no polled record is lost.
         """
-        if not self._wait_for_model():
-            return
-        self._consumer.subscribe([self._topics.clicks], listener=self._assignment)
+        if self._wait_for_model():
+            self._consumer.subscribe([self._topics.clicks], listener=self._assignment)
         while not self._stopping:
             polled = self._poll()
             generation = member_generation(self._consumer)
@@ -79,6 +78,7 @@ class Worker:
             self._drop_gone()
             if generation < 0:
                 self._drop_all()
+                self._observe()
                 continue
             self._parts.answering.swap(self._parts.follower.take())
             records = [r for tp in polled if tp in self._assignment.live for r in polled[tp]]
@@ -146,11 +146,14 @@ class Worker:
             return
         # What was committed is unknown: state comes back from the changelog.
         self._parts.answering.roll_back(batch)
-        for tp in before:
+        # The evicted may belong to partitions that have no click in the batch.
+        lost = {TopicPartition(self._topics.clicks, p) for p, _, _ in batch.seated.evicted}
+        lost |= set(before)
+        for tp in lost:
             self._drop(tp)
             self._assignment.live.discard(tp)
-        self._consumer.pause(*before)
-        self._assignment.new |= set(before)
+        self._consumer.pause(*lost)
+        self._assignment.new |= lost
 
     def _restore(self, partitions: set[TopicPartition]) -> None:
         self._parts.health.set("sessions", False)
@@ -162,19 +165,21 @@ class Worker:
             start_from=self._settings.start_from,
             on_gap=self._settings.on_gap,
         )
+        for tp, position in positions.items():
+            # Without it every poll below would ask again where to begin, and raise.
+            self._consumer.seek(tp, position.offset)
         restored = self._parts.restorer.restore(
             positions,
             self._parts.answering.place,
             between_slices=lambda: self._still_wanted(partitions),
         )
-        if self._assignment.gone:
+        first = {tp: p.offset for tp, p in positions.items() if not p.committed}
+        if restored is None or self._assignment.gone or not self._mark_first_start(first, restored):
             # Revoked meanwhile: drop what was read, the next round starts over with what is left.
             for tp in partitions:
                 self._drop(tp)
             self._resume_live()
             return
-        first = {tp: p.offset for tp, p in positions.items() if not p.committed}
-        self._mark_first_start(first, restored)
         for tp, position in positions.items():
             self._ledgers[tp.partition] = restored[tp.partition]
             self._next_offset[tp] = position.offset
@@ -186,13 +191,13 @@ class Worker:
 
     def _mark_first_start(
         self, first: dict[TopicPartition, int], ledgers: dict[int, Ledger]
-    ) -> None:
-        """Write the marker of a group's first start, then commit its offset.
+    ) -> bool:
+        """Write the marker of a group's first start, then commit its offset; tells success.
 
         From then on "no committed offset" or "no marker" means that somebody removed it.
         """
         if not first:
-            return
+            return True
         sends = [
             Send(
                 *(self._topics.sessions, tp.partition, MARKER_KEY),
@@ -201,9 +206,7 @@ class Worker:
             )
             for tp in first
         ]
-        outcome = self._parts.committer.commit(sends, {}, first)
-        if outcome is not Outcome.KEPT:
-            raise ConnectionError("the group's first offsets could not be committed")
+        return self._parts.committer.commit(sends, {}, first) is Outcome.KEPT
 
     def _still_wanted(self, partitions: set[TopicPartition]) -> bool:
         # Every partition is paused: this poll keeps the membership and returns no record.
@@ -242,6 +245,7 @@ class Worker:
         held = self._consumer.assignment()
         self._parts.health.set("group", member_generation(self._consumer) >= 0)
         self._parts.metrics.assigned.set(len(held))
+        self._parts.metrics.sessions.set(len(self._parts.answering.sessions))
         if self._assignment.rebalances != self._rebalances:
             self._parts.metrics.rebalances.labels("assigned").inc(
                 self._assignment.rebalances - self._rebalances
@@ -254,7 +258,8 @@ class Worker:
             end = self._consumer.highwater(tp)
             if end is not None:
                 lag = max(0, end - self._next_offset[tp])
-                age = time.time() - self._ledgers[tp.partition].log_time / 1000 if lag else 0.0
+                last_read = self._ledgers[tp.partition].log_time
+                age = max(0.0, time.time() - last_read / 1000) if lag and last_read else 0.0
                 self._parts.metrics.lag.labels(tp.topic, tp.partition).set(lag)
                 self._parts.metrics.lag_seconds.labels(tp.topic, tp.partition).set(age)
 
