@@ -181,6 +181,12 @@ def _trigger(judged: Judged) -> Trigger:
 def _items(
     codes_K: list[int], scores_K: list[float], popular_from: int, item_name: ItemName
 ) -> list[RecommendedItem]:
+    if popular_from == len(codes_K) and min(codes_K) >= 0:
+        # Nearly every list; 20 items cost 6 µs here, 10 µs below.
+        return [
+            RecommendedItem(item_id=item_name(code), score=score, sources=_RNN)
+            for code, score in zip(codes_K, scores_K, strict=True)
+        ]
     return [
         RecommendedItem(
             item_id=item_name(code),
