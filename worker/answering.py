@@ -99,6 +99,7 @@ class Answering:
     def place(self, entry: Entry) -> None:
         """Put a changelog entry into the sessions."""
         place_session(self.sessions, entry, self.version, self._newcomers)
+        self._meter.forget_slot(self.sessions.find(entry.partition, entry.user_id))
 
     def answer(
         self, records: list[ConsumerRecord], ledgers: dict[int, Ledger], generation: int

@@ -42,6 +42,11 @@ class NextClickMeter:
         """Forget all lists: their rows mean other items now."""
         self._lists_SK.fill(EMPTY)
 
+    def forget_slot(self, slot: int) -> None:
+        """Forget the list of a slot that another user has now."""
+        if 0 <= slot < len(self._lists_SK):
+            self._lists_SK[slot] = EMPTY
+
     def _reserve(self, num_slots: int) -> None:
         missing = num_slots - len(self._lists_SK)
         if missing > 0:

@@ -11,6 +11,7 @@ import torch
 
 from index.item_index import IndexPlan, ItemIndex
 from model.bundle import Bundle, BundleError, load
+from model.golden import check_golden
 from stream.decoding import DecodeError
 from stream.kafka_types import KafkaConsumer, KafkaError, TopicPartition
 from stream.messages import ModelAnnouncement, decode_announcement
@@ -153,6 +154,7 @@ class VersionLoader:
     def __call__(self, announcement: ModelAnnouncement) -> ServingVersion:
         """Load the announced version."""
         bundle = _bundle(announcement, self._max_bytes)
+        check_golden(bundle)
         facts = bundle.manifest.index
         plan = IndexPlan(
             bundle.centroids_CD, bundle.list_numbers_N, nprobe=facts.nprobe, recall=facts.recall
