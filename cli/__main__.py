@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from cli import config, dlq, replay, topics, train, worker
+from cli import config, demo, dlq, kafka, replay, topics, train, verify, worker
 
 # Roles that a supervisor restarts: their exit codes say whether that can help.
 _ROLES: Final = frozenset({"worker", "trainer"})
@@ -21,9 +21,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-for group in (topics, config, dlq):
+for group in (kafka, topics, config, dlq):
     app.add_typer(group.app)
-for command in (worker, train, replay):
+for command in (demo, worker, train, replay, verify):
     command.register(app)
 
 
