@@ -17,7 +17,7 @@ from model.encoders.families import build_encoder
 from model.encoders.session_encoder import EncoderConfig, SessionEncoder
 from trainer.item_table import ItemTable
 from trainer.loss import NegativeSampler, softmax_loss, unique_rows
-from trainer.optimiser import RowwiseAdagrad
+from trainer.optimiser import Adam, RowwiseAdagrad
 from trainer.settings import LearningSettings
 from trainer.windows import Int64, Windows
 
@@ -58,9 +58,7 @@ class Learner:
         self.items = items
         self.rng = rng
         self.progress = Progress()
-        self.dense = torch.optim.Adam(
-            encoder.parameters(), lr=settings.dense_rate, betas=(0.9, 0.99)
-        )
+        self.dense = Adam(encoder.parameters(), settings.dense_rate)
         self.sampling_counts_N = torch.zeros(0, dtype=torch.float64)
         self._settings = settings
         self._adagrad = RowwiseAdagrad(settings.item_rate)
@@ -121,7 +119,7 @@ class Learner:
         self, loss: Tensor, leaf_UD: Tensor, rows_U: Tensor, num_targets: int, rate: float
     ) -> Step:
         """Move the weights, unless the loss or a gradient is not fit for it."""
-        self.dense.zero_grad()
+        self.dense.clear()
         loss.backward()  # type: ignore[no-untyped-call]
         value = float(loss.detach())
         if not np.isfinite(value):
@@ -130,9 +128,7 @@ class Learner:
         assert leaf_UD.grad is not None
         if not (float(norm) <= self._settings.max_gradient_norm and leaf_UD.grad.isfinite().all()):
             return self._refuse(value, num_targets, "gradient")
-        for group in self.dense.param_groups:
-            group["lr"] = self._settings.dense_rate * rate
-        self.dense.step()
+        self.dense.step(rate=rate)
         # The loss is a mean; this factor makes a row's step independent of the batch size.
         gradient_UD = leaf_UD.grad * num_targets**0.5
         self._adagrad.step(

@@ -32,6 +32,7 @@ class _Learning(msgspec.Struct):
     position: Position
     encoder: EncoderConfig
     rng: str
+    dense_steps: int
     steps: int
     clicks: int
     clicks_since_halving: int
@@ -49,6 +50,7 @@ def capture(stream: StreamLearner, position: Position) -> Content:
         position=position,
         encoder=learner.encoder.config,
         rng=json.dumps(learner.rng.bit_generator.state),
+        dense_steps=learner.dense.num_steps,
         **asdict(learner.progress),
         counted_ms=learner.items.counted_ms,
         num_evaluated_items=stream.num_evaluated_items,
@@ -101,9 +103,8 @@ def _learner_tensors(learner: Learner) -> dict[str, Tensor]:
     }
     for name, weight in learner.encoder.state_dict().items():
         tensors[f"encoder.{name}"] = weight.clone()
-    for place, columns in learner.dense.state_dict()["state"].items():
-        for name, column in columns.items():
-            tensors[f"adam.{place}.{name}"] = column.clone()
+    for name, column in learner.dense.tensors().items():
+        tensors[f"adam.{name}"] = column
     return tensors
 
 
@@ -115,12 +116,7 @@ def _restore_learner(
     learner.items.set_counts(tensors["counts"], learning.counted_ms)
     learner.sample_by(tensors["sampling_counts"])
     learner.encoder.load_state_dict(_part(tensors, "encoder."))
-    adam = learner.dense.state_dict()
-    adam["state"] = {}
-    for name, column in _part(tensors, "adam.").items():
-        place, _, key = name.partition(".")
-        adam["state"].setdefault(int(place), {})[key] = column
-    learner.dense.load_state_dict(adam)
+    learner.dense.restore(_part(tensors, "adam."), learning.dense_steps)
     learner.rng.bit_generator.state = json.loads(learning.rng)
     learner.progress = Progress(
         learning.steps, learning.clicks, learning.clicks_since_halving, learning.refused

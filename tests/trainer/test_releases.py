@@ -3,7 +3,7 @@ import torch
 
 from model.bundle import load
 from model.golden import check_golden
-from model.store import Store
+from model.store import Store, read_file
 from trainer.evaluate import Score
 from trainer.releases import Releases
 from trainer.settings import TrainerSettings
@@ -78,9 +78,8 @@ def test_a_refused_version_is_kept_with_its_reason_and_never_announced(desk):
     assert (verdict.verdict, verdict.reason) == ("refused", "mrr")
     assert len(desk.sent) == len(desk.stored()) == 1
     (kept,) = desk.stored("default.refused")
-    assert b"mrr: 0.2 against 0.3" in desk.store.get(
-        "default.refused", kept, MANIFEST, limit=100_000
-    )
+    uri = desk.store.uri("default.refused", kept)
+    assert b"mrr: 0.2 against 0.3" in read_file(uri, MANIFEST, limit=100_000)
     assert desk.stream.comparison == Comparison()
     assert desk.releases.serving == desk.sent[0].version
 
