@@ -30,7 +30,7 @@ READER = {
     "isolation_level": "read_committed",
     "fetch_max_bytes": 16 * MIB,
     "max_partition_fetch_bytes": 2 * MIB,
-    "fetch_max_wait_ms": 50,
+    "fetch_max_wait_ms": 500,
     "allow_auto_create_topics": False,
     "key_deserializer": None,
     "value_deserializer": None,
@@ -39,6 +39,7 @@ READER = {
 }
 MEMBER = READER | {
     "group_id": "shop",
+    "fetch_max_wait_ms": 50,
     "max_poll_records": 500,
     "max_poll_interval_ms": 60_000,
     "session_timeout_ms": 10_000,
@@ -53,7 +54,7 @@ PRODUCER = {
     "max_block_ms": 8_000,
     "retry_backoff_ms": 10,
     "linger_ms": 5,
-    "batch_size": 131_072,
+    "batch_size": 524_288,
     "compression_type": "lz4",
     "allow_auto_create_topics": False,
     "key_serializer": None,
