@@ -125,9 +125,9 @@ def _measure(learner: Learner, windows: Windows) -> Score:
     sample = thin(windows, _MAX_HOLDOUT_PREDICTIONS)
     if not len(sample):
         return Score()
-    vectors_ND = learner.items.vectors_ND()
+    vectors_ND = learner.items.unit_vectors()
     queries_MD = queries(learner.encoder, vectors_ND, sample)
-    return score(target_ranks(queries_MD, vectors_ND, sample.target_rows_M))
+    return score(target_ranks(queries_MD, vectors_ND, sample.target_rows))
 
 
 def _learn_holdout(history: History, learner: Learner, windows: Windows, plan: Plan) -> None:

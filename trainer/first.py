@@ -94,7 +94,7 @@ def _store(
     trained: Bootstrapped, store: Store, settings: TrainerSettings, now_ms: int
 ) -> Published:
     learner = trained.learner
-    frozen = Frozen(learner.frozen_encoder(), learner.items.vectors_ND())
+    frozen = Frozen(learner.frozen_encoder(), learner.items.unit_vectors())
     defect = unfit(
         frozen.vectors_ND,
         dim=frozen.encoder.dim,

@@ -18,7 +18,11 @@ _NEWCOMER_NOISE = 0.1  # length of the random part of a new vector beside its me
 
 
 class ItemTable:
-    """Columns of equal length that grow together, doubling their capacity."""
+    """Columns of equal length that grow together, doubling their capacity.
+
+    `weights_ND` (raw vectors), `accumulators_N` (Adagrad sums) and `counts_N` (clicks decayed to
+    `counted_ms`) are views that learning writes to; after an `append` they are new ones.
+    """
 
     def __init__(self, dim: int, *, count_half_life_ms: float) -> None:
         self._dim = dim
@@ -29,6 +33,7 @@ class ItemTable:
         self._accumulators = torch.zeros(_MIN_CAPACITY)
         self._counts = torch.zeros(_MIN_CAPACITY, dtype=torch.float64)
         self.counted_ms = 0
+        self._show_columns()
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -38,27 +43,12 @@ class ItemTable:
         """Item ids in row order."""
         return self._ids
 
-    @property
-    def weights_ND(self) -> Tensor:
-        """Raw vectors, a view that learning writes to."""
-        return self._weights[: len(self)]
-
-    @property
-    def accumulators_N(self) -> Tensor:
-        """Adagrad sums, a view that learning writes to."""
-        return self._accumulators[: len(self)]
-
-    @property
-    def counts_N(self) -> Tensor:
-        """Clicks decayed to `counted_ms`."""
-        return self._counts[: len(self)]
-
     def row(self, item_id: str) -> int:
         """Return the row of an item, -1 when it has none."""
         return self._row_of.get(item_id, -1)
 
-    def vectors_ND(self) -> Tensor:
-        """Return unit vectors, a copy."""
+    def unit_vectors(self) -> Tensor:
+        """Return unit vectors [N, D], a copy."""
         return normalize(self.weights_ND, dim=1)
 
     def append(self, ids: Sequence[str], weights_ND: Tensor) -> None:
@@ -72,8 +62,7 @@ class ItemTable:
         if len(self._row_of) != stop:
             raise ValueError("an item was appended twice")
         self._weights[start:stop] = weights_ND
-        self._accumulators[start:stop] = 0
-        self._counts[start:stop] = 0
+        self._show_columns()
 
     def newcomer(self, beside: Sequence[int], rng: np.random.Generator) -> Tensor:
         """Return a first vector: the mean of the items clicked before it, else a random one."""
@@ -98,6 +87,12 @@ class ItemTable:
         """Replace all counts, decayed to `counted_ms`."""
         self.counts_N.copy_(counts_N)
         self.counted_ms = counted_ms
+
+    def _show_columns(self) -> None:
+        size = len(self)
+        self.weights_ND = self._weights[:size]
+        self.accumulators_N = self._accumulators[:size]
+        self.counts_N = self._counts[:size]
 
     def _reserve(self, size: int) -> None:
         capacity = len(self._weights)

@@ -91,7 +91,7 @@ class Learner:
             return self._step(_by_length(windows), rate)
 
     def _step(self, parts: list[Windows], rate: float) -> Step:
-        targets_M = torch.from_numpy(np.concatenate([part.target_rows_M for part in parts]))
+        targets_M = torch.from_numpy(np.concatenate([part.target_rows for part in parts]))
         candidates_C, log_inclusion_C = self._candidates(targets_M)
         inputs = [torch.from_numpy(part.rows_BT[:, :-1]) for part in parts]
         rows_U = unique_rows(len(self.items), candidates_C, *inputs)
@@ -214,7 +214,7 @@ def queries(encoder: SessionEncoder, vectors_ND: Tensor, windows: Windows) -> Te
 def _target_queries(encoder: SessionEncoder, x_BTD: Tensor, windows: Windows) -> Tensor:
     lengths_B = torch.from_numpy(windows.lengths_B - 1)
     queries_BTD: Tensor = encoder(x_BTD, lengths_B)
-    return queries_BTD[torch.from_numpy(windows.target_mask_BT[:, 1:])]
+    return queries_BTD[torch.from_numpy(windows.target_mask[:, 1:])]
 
 
 def _by_length(windows: Windows) -> list[Windows]:

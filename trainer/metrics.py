@@ -11,72 +11,56 @@ class TrainerMetrics:
     """One object per process; all labels are bounded."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.clicks = Counter("nextclick_clicks", "Clicks read.", registry=registry)
-        self.clicks_skipped = Counter(
-            "nextclick_clicks_skipped",
-            "Clicks that do not train, by reason.",
-            ["reason"],
-            registry=registry,
-        )
+        self._registry = registry
+        self.clicks = self._counter("clicks", "Clicks read.")
+        self.clicks_skipped = self._counter("clicks_skipped", "Clicks that do not train.", "reason")
         self.step_seconds = Histogram(
             "nextclick_trainer_step_seconds",
             "Duration of one learning step.",
             buckets=_STEP_BUCKETS,
             registry=registry,
         )
-        self.loss = Gauge("nextclick_trainer_loss", "Loss of the last step.", registry=registry)
-        self.prequential_ratio = Gauge(
-            "nextclick_trainer_prequential_ratio",
-            "Metric on clicks before they were learnt, of the learner since the last bundle and "
-            "of the serving version on the same clicks.",
-            ["metric"],
-            registry=registry,
+        self.loss = self._gauge("trainer_loss", "Loss of the last step.")
+        self.prequential_ratio = self._gauge(
+            "trainer_prequential_ratio",
+            "Quality on clicks before they were learnt, since the last version; `serving_` metrics "
+            "are the serving version's on the same clicks.",
+            "metric",
         )
-        self.models_published = Counter(
-            "nextclick_trainer_models_published",
-            "Model versions announced.",
-            ["kind"],
-            registry=registry,
+        self.models_published = self._counter(
+            "trainer_models_published", "Versions announced.", "kind"
         )
-        self.gate_verdicts = Counter(
-            "nextclick_trainer_gate_verdicts",
-            "Judgements of candidates.",
-            ["verdict", "reason"],
-            registry=registry,
+        self.gate_verdicts = self._counter(
+            "trainer_gate_verdicts", "Judgements of candidates.", "verdict", "reason"
         )
-        self.batches_skipped = Counter(
-            "nextclick_trainer_batches_skipped",
-            "Batches dropped instead of learnt.",
-            ["reason"],
-            registry=registry,
+        self.batches_skipped = self._counter(
+            "trainer_batches_skipped", "Batches dropped instead of learnt.", "reason"
         )
-        self.checkpoint_timestamp = Gauge(
-            "nextclick_trainer_checkpoint_timestamp_seconds",
-            "When the last checkpoint was written.",
-            registry=registry,
+        self.checkpoint_timestamp = self._gauge(
+            "trainer_checkpoint_timestamp_seconds", "When the last checkpoint was written."
         )
-        self.lag_records = Gauge(
-            "nextclick_consumer_lag_records",
-            "Clicks between the position and the end of a partition.",
-            ["topic", "partition"],
-            registry=registry,
+        self._add_of_both_roles()
+
+    def _add_of_both_roles(self) -> None:
+        """Add what a worker exports under the same names."""
+        self.lag_records = self._gauge(
+            "consumer_lag_records", "Clicks not yet read.", "topic", "partition"
         )
-        self.last_poll_timestamp = Gauge(
-            "nextclick_last_poll_timestamp_seconds",
-            "When the last poll returned.",
-            registry=registry,
+        self.last_poll_timestamp = self._gauge(
+            "last_poll_timestamp_seconds", "When the last poll returned."
         )
-        self.model_info = Gauge(
-            "nextclick_model_info",
-            "The version that serves, as far as the trainer knows.",
-            ["name", "version", "encoder"],
-            registry=registry,
+        self.model_info = self._gauge(
+            "model_info", "The version announced last.", "name", "version", "encoder"
         )
-        self.model_created_timestamp = Gauge(
-            "nextclick_model_created_timestamp_seconds",
-            "When the last announced version was made.",
-            registry=registry,
+        self.model_created_timestamp = self._gauge(
+            "model_created_timestamp_seconds", "When that version was made."
         )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"nextclick_{name}", text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"nextclick_{name}", text, labels, registry=self._registry)
 
     def show_model(self, sent: ModelAnnouncement) -> None:
         """Replace the info series by the announced version's."""

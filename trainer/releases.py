@@ -74,7 +74,7 @@ class Releases:
         """
         learner = stream.learner
         candidate = _Candidate(
-            frozen=Frozen(learner.frozen_encoder(), learner.items.vectors_ND()),
+            frozen=Frozen(learner.frozen_encoder(), learner.items.unit_vectors()),
             recent=stream.recent_windows(),
             stream=stream,
             trained_through=dict(trained_through),

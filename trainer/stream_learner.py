@@ -117,8 +117,8 @@ class StreamLearner:
         self.num_evaluated_items = len(items)
         if not known:
             return
-        targets_M = windows.target_rows_M
-        vectors_ND = items.vectors_ND()[:known]
+        targets_M = windows.target_rows
+        vectors_ND = items.unit_vectors()[:known]
         own_MD = queries(self.learner.encoder, vectors_ND, windows)
         ranks_M = target_ranks(own_MD, vectors_ND, targets_M)
         self.comparison.candidate += score(ranks_M)

@@ -35,17 +35,17 @@ class Windows:
         return int((self.lengths_B - self.first_B).sum())
 
     @property
-    def target_mask_BT(self) -> Bool:
-        """Mark the positions of targets; the query for position `t` comes from `t - 1`."""
+    def target_mask(self) -> Bool:
+        """Mark the positions [B, T] of targets; the query for position `t` comes from `t - 1`."""
         position_T = np.arange(self.rows_BT.shape[1])
         return np.asarray(
             (position_T >= self.first_B[:, None]) & (position_T < self.lengths_B[:, None])
         )
 
     @property
-    def target_rows_M(self) -> Int64:
-        """Rows of all targets, window by window."""
-        return self.rows_BT[self.target_mask_BT]
+    def target_rows(self) -> Int64:
+        """Rows of all targets [M], window by window."""
+        return self.rows_BT[self.target_mask]
 
     def select(self, indices: Int64 | Bool) -> "Windows":
         """Take some windows, trimmed to their longest."""

@@ -45,7 +45,7 @@ def test_later_windows_begin_with_learnt_items_that_are_no_targets():
     windows = buffer.take()
 
     assert windows.rows_BT.tolist() == [[1, 2, 3, 9]]
-    assert windows.target_rows_M.tolist() == [9]
+    assert windows.target_rows.tolist() == [9]
 
 
 def test_each_click_after_the_first_is_a_target_exactly_once():
@@ -54,9 +54,9 @@ def test_each_click_after_the_first_is_a_target_exactly_once():
     for row in range(100):
         add(buffer, row)
         if row % 7 == 0:
-            targets += buffer.take().target_rows_M.tolist()
+            targets += buffer.take().target_rows.tolist()
 
-    targets += buffer.take().target_rows_M.tolist()
+    targets += buffer.take().target_rows.tolist()
 
     assert sorted(targets) == list(range(1, 100))
 

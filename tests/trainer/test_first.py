@@ -72,7 +72,7 @@ def test_the_checkpoint_continues_with_the_same_weights(cyclic_clicks, tmp_path)
     bundle = load(first.published.uri, first.published.manifest_sha256, max_bytes=100_000_000)
     assert position == state.Position()
     assert list(stream.learner.items.ids) == list(bundle.catalogue.ids)
-    assert np.array_equal(stream.learner.items.vectors_ND().numpy(), bundle.vectors_ND)
+    assert np.array_equal(stream.learner.items.unit_vectors().numpy(), bundle.vectors_ND)
     assert stream.learner.progress.clicks == first.clicks_learnt
     assert len(stream.replay) > 0
 

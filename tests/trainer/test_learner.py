@@ -25,9 +25,9 @@ def test_it_learns_which_item_follows_which(make_learner, full_softmax_items):
 
     losses = [learner.learn(windows).loss for _ in range(60)]
 
-    vectors_ND = learner.items.vectors_ND()
+    vectors_ND = learner.items.unit_vectors()
     ranks_M = target_ranks(
-        queries(learner.encoder, vectors_ND, windows), vectors_ND, windows.target_rows_M
+        queries(learner.encoder, vectors_ND, windows), vectors_ND, windows.target_rows
     )
     assert losses[-1] < 0.3 * losses[0]
     assert score(ranks_M, k=1).recall > 0.9
@@ -93,20 +93,20 @@ def test_accumulators_are_halved_so_that_learning_does_not_die_out(make_learner)
 
 def test_an_admitted_item_starts_near_what_was_clicked_before_it(make_learner):
     learner = make_learner(items=30)
-    vectors_ND = learner.items.vectors_ND()
+    vectors_ND = learner.items.unit_vectors()
     beside_D = torch.nn.functional.normalize(vectors_ND[[4, 5]].mean(0), dim=0)
 
     row = learner.admit("new", [4, 5])
 
     assert row == 30
     assert learner.items.row("new") == 30
-    assert float(learner.items.vectors_ND()[row] @ beside_D) > 0.98
+    assert float(learner.items.unit_vectors()[row] @ beside_D) > 0.98
 
 
 def test_a_query_does_not_depend_on_the_other_windows_of_its_batch(make_learner):
     learner = make_learner(items=30)
     windows = ring_windows(20)
-    vectors_ND = learner.items.vectors_ND()
+    vectors_ND = learner.items.unit_vectors()
 
     together = queries(learner.encoder, vectors_ND, windows)
     alone = torch.cat(
@@ -121,7 +121,7 @@ def test_a_query_does_not_depend_on_the_other_windows_of_its_batch(make_learner)
 
 def test_rows_that_a_version_does_not_know_are_read_as_nothing(make_learner):
     learner = make_learner(items=30)
-    few_ND = learner.items.vectors_ND()[:10]
+    few_ND = learner.items.unit_vectors()[:10]
 
     known = queries(learner.encoder, few_ND, from_lists([[1, 2]], [1]))
     unknown = queries(learner.encoder, few_ND, from_lists([[25, 2]], [1]))

@@ -54,7 +54,9 @@ def test_a_released_version_is_stored_checked_and_announced(desk):
     assert verdict.accepted
     assert (sent.name, sent.kind, sent.trained_through) == ("default", "bundle", {0: 7})
     assert sent.version == desk.releases.serving == bundle.manifest.version
-    assert torch.equal(torch.from_numpy(bundle.vectors_ND), desk.stream.learner.items.vectors_ND())
+    assert torch.equal(
+        torch.from_numpy(bundle.vectors_ND), desk.stream.learner.items.unit_vectors()
+    )
     assert bundle.popularity_N.sum() == pytest.approx(400)
 
 

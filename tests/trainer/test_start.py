@@ -48,7 +48,7 @@ def test_without_a_checkpoint_it_continues_from_the_serving_version(settings, bu
     assert position == state.Position()
     assert learner.encoder.config == bundle.manifest.encoder
     assert list(learner.items.ids) == list(bundle.catalogue.ids)
-    assert torch.allclose(learner.items.vectors_ND(), torch.from_numpy(bundle.vectors_ND))
+    assert torch.allclose(learner.items.unit_vectors(), torch.from_numpy(bundle.vectors_ND))
     assert all(parameter.requires_grad for parameter in learner.encoder.parameters())
 
 
@@ -56,13 +56,13 @@ def test_the_first_step_after_a_warm_start_keeps_vectors_near_where_they_were(
     settings, bundle, cyclic_clicks
 ):
     stream, _ = begin(settings, bundle)
-    before_ND = stream.learner.items.vectors_ND()
+    before_ND = stream.learner.items.unit_vectors()
 
     for click in cyclic_clicks(300):
         stream.add(*click)
     stream.step(2_000_000_000_000)
 
-    cosine_N = (before_ND * stream.learner.items.vectors_ND()).sum(1)
+    cosine_N = (before_ND * stream.learner.items.unit_vectors()).sum(1)
     assert 0.8 < float(cosine_N.min()) < 1.0
 
 

@@ -88,7 +88,7 @@ def test_both_versions_score_the_same_clicks(make_stream, cyclic_clicks):
     clicks = cyclic_clicks(1500)
     feed(stream, clicks[:500])
     learner = stream.learner
-    stream.serve(Frozen(learner.frozen_encoder(), learner.items.vectors_ND()))
+    stream.serve(Frozen(learner.frozen_encoder(), learner.items.unit_vectors()))
 
     feed(stream, clicks[500:])
 

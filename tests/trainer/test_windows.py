@@ -22,7 +22,7 @@ def test_a_short_session_is_one_window_that_predicts_all_but_its_first_click():
     windows = gather(np.asarray([5, 6, 7]), spans_of(3))
 
     assert windows.rows_BT.tolist() == [[5, 6, 7]]
-    assert windows.target_rows_M.tolist() == [6, 7]
+    assert windows.target_rows.tolist() == [6, 7]
 
 
 def test_a_session_of_one_click_gives_no_window():
@@ -34,7 +34,7 @@ def test_a_long_session_is_cut_into_chunks_that_overlap_by_their_context_only():
 
     windows = gather(rows_F, spans_of(40))
 
-    assert windows.target_rows_M.tolist() == list(range(1, 40))
+    assert windows.target_rows.tolist() == list(range(1, 40))
     assert windows.lengths_B.tolist() == [CHUNK, CONTEXT + CHUNK, CONTEXT + 8]
     assert windows.rows_BT[1, 0] == CHUNK - CONTEXT
 
@@ -42,7 +42,7 @@ def test_a_long_session_is_cut_into_chunks_that_overlap_by_their_context_only():
 def test_padding_is_never_a_target():
     windows = from_lists([[1, 2], [3, 4, 5]], [1, 2])
 
-    assert windows.target_mask_BT.tolist() == [[False, True, False], [False, False, True]]
+    assert windows.target_mask.tolist() == [[False, True, False], [False, False, True]]
 
 
 def test_concatenation_widens_the_narrower_windows():
