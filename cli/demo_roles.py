@@ -114,7 +114,8 @@ class RoleProcess:
         return body.decode()
 
     def _tail(self) -> str:
-        text = self._log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
+        written = self._log.read_bytes() if self._log.exists() else b""
+        text = written[-_TAIL_BYTES:].decode(errors="replace")
         return f"--- end of {self._log}\n{text}"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cli.demo_home import DemoHome
 from cli.demo_roles import RoleProcess
+from cli.traffic import TrafficError
 
 if TYPE_CHECKING:
     from cli.settings import Settings
@@ -36,7 +37,7 @@ def own_kafka(home: DemoHome, steps: Steps) -> Iterator[str]:
 def train(log: ClickLog, settings: Settings, home: DemoHome, steps: Steps) -> ModelAnnouncement:
     """Train, store and checkpoint the first version; return its announcement.
 
-    Raises TrainingFailedError, or ValueError for clicks with nothing to learn.
+    Raises TrainingFailedError, or TrafficError for clicks with nothing to learn.
     """
     from cli.roles import single_thread
     from model.store import Store
@@ -51,14 +52,17 @@ def train(log: ClickLog, settings: Settings, home: DemoHome, steps: Steps) -> Mo
         def report(advance: Advance) -> None:
             say(f"{100 * advance.clicks // max(advance.total_clicks, 1)} %")
 
-        first = train_first(
-            log,
-            Store(settings.store.url),
-            settings.trainer,
-            order,
-            now_ms=int(time.time() * 1_000),
-            report=report,
-        )
+        try:
+            first = train_first(
+                log,
+                Store(settings.store.url),
+                settings.trainer,
+                order,
+                now_ms=int(time.time() * 1_000),
+                report=report,
+            )
+        except ValueError as error:
+            raise TrafficError(f"these clicks train no model: {error}") from error
     return announcement(first.published)
 
 

@@ -25,7 +25,7 @@ _WAIT_SECONDS = 0.05
 
 
 class TrafficError(ValueError):
-    """The click log cannot be split into a history and a rest."""
+    """The clicks are too few, or of a kind that nothing can be learnt from."""
 
 
 class Truth:
