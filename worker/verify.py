@@ -22,6 +22,7 @@ from stream.settings import TopicSettings
 from worker.evidence import Partition, read_evidence
 from worker.replay import Expected, ReplayedSession
 from worker.settings import SessionSettings
+from worker.standing import standing_answers
 
 _MAX_VIOLATIONS = 1000
 _HIDDEN_TOLERANCE = 1e-5
@@ -82,7 +83,7 @@ class Verifier:
         """Apply the answered clicks in output order; checks n and digest of every answer."""
         return {
             user_id: self._replay_user(partition, user_id, answers, report)
-            for user_id, answers in _standing(partition).items()
+            for user_id, answers in standing_answers(partition).items()
         }
 
     def _replay_user(
@@ -121,7 +122,8 @@ class Verifier:
         for answer in answers:
             if not answer.replayed or answer.generation != first.generation:
                 return
-            self._apply(partition, session, answer.offset)
+            if answer.offset > session.last_offset:
+                self._apply(partition, session, answer.offset)
 
     def _apply(self, partition: Partition, session: ReplayedSession, offset: int) -> None:
         expected = partition.expected[offset]
@@ -155,36 +157,6 @@ class Verifier:
                         f"session of {user_id!r}: its state differs by {difference.max():.1e} "
                         f"from a replay under {version}"
                     )
-
-
-def _standing(partition: Partition) -> dict[str, list[Provenance]]:
-    """Return each user's answers that its session went on from.
-
-    Of several copies that applied a click, that is the last of the highest generation: earlier ones
-    were lost in a crash and made again, and a stalled worker may append lower ones late. An answer
-    beyond the commit counts only if the changelog has it too: its batch is not complete.
-    """
-    answers = partition.answers
-    last: dict[int, tuple[int, int]] = {}
-    for i, answer in enumerate(answers):
-        if not answer.replayed:
-            last[answer.offset] = max(last.get(answer.offset, (-2, 0)), (answer.generation, i))
-    standing: dict[str, list[Provenance]] = {}
-    for i, answer in enumerate(answers):
-        expected = partition.expected.get(answer.offset)
-        if expected is None or expected.outcome != "recommended":
-            continue
-        assert expected.event is not None
-        if not expected.event.consent:
-            continue
-        user_id = expected.event.user_id
-        record = partition.sessions.get(user_id)
-        kept = answer.offset < partition.committed or (
-            record is not None and answer.offset <= record.last_offset
-        )
-        if kept and (answer.replayed or last[answer.offset][1] == i):
-            standing.setdefault(user_id, []).append(answer)
-    return standing
 
 
 def _check_ledger(partition: Partition, report: Report) -> None:

@@ -1,8 +1,10 @@
-"""Factories of the worker's tests: small random versions and click records."""
+"""Factories of the worker's tests: small random versions, click records, a running system."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from kafka.consumer.fetcher import ConsumerRecord
+from prometheus_client import CollectorRegistry
 
 from index.item_index import IndexPlan, ItemIndex
 from model.bundle import Bundle, Manifest, Published, publish
@@ -18,9 +21,26 @@ from model.catalogue import Catalogue
 from model.encoders.families import build_encoder
 from model.encoders.session_encoder import EncoderConfig
 from model.store import Store
+from stream.changelog import Marker, decode
+from stream.settings import TopicSettings
 from stream.validation import partition_of
+from worker.answering import Answering
+from worker.ledger import Ledger
+from worker.metrics import WorkerMetrics
+from worker.outputs import Writer
+from worker.settings import SessionSettings, WorkerSettings
+from worker.verify import Verifier
 from worker.version import ServingVersion, serving_version
 
+# Tests cannot import each other; the fault tests use the running system too.
+_spec = importlib.util.spec_from_file_location("running", Path(__file__).parents[1] / "running.py")
+assert _spec is not None
+assert _spec.loader is not None
+running = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(running)
+make_system, system = running.make_system, running.system
+
+TOPICS = TopicSettings(partitions=1)
 NOW_MS = 1_790_000_000_000
 
 
@@ -81,7 +101,7 @@ def publish_bundle(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> Callab
 def make_record() -> Callable[..., ConsumerRecord]:
     """Make a record of the clicks topic; `value` replaces the click's JSON."""
 
-    def make(
+    def make(  # noqa: PLR0913  a factory with overrides
         offset: int = 0,
         *,
         user: str = "u1",
@@ -110,6 +130,153 @@ def make_record() -> Callable[..., ConsumerRecord]:
             serialized_key_size=-1,
             serialized_value_size=-1,
             serialized_header_size=-1,
+        )
+
+    return make
+
+
+def end_of(log):
+    return log[-1].offset + 1 if log else 0
+
+
+class Reader:
+    """A consumer without group over topics in memory."""
+
+    def __init__(self, logs):
+        self._logs = logs
+        self._unread = {}
+
+    def partitions_for_topic(self, topic):
+        return {0}
+
+    def end_offsets(self, partitions, timeout_ms):
+        return {tp: end_of(self._logs[tp.topic]) for tp in partitions}
+
+    def assign(self, partitions):
+        self._unread = {tp: self._logs[tp.topic] for tp in partitions}
+
+    def seek_to_beginning(self, *partitions):
+        pass
+
+    def poll(self, timeout_ms):
+        polled, self._unread = self._unread, {}
+        return polled
+
+    def position(self, tp, timeout_ms):
+        return end_of(self._logs[tp.topic])
+
+
+class World:
+    """One partition's topics, a worker that can crash, and the group's committed offset."""
+
+    def __init__(self, versions, *, max_live=1000):
+        self.logs = defaultdict(list)
+        self.committed = 0
+        self.generation = 1
+        self.versions = versions
+        self.version = 0
+        self.max_live = max_live
+        self.start()
+
+    def start(self):
+        """Start a worker as after a crash: sessions come from the changelog alone."""
+        own = WorkerSettings()
+        writer = Writer(TOPICS, own.ranking, app="app", app_version="1")
+        metrics = WorkerMetrics(CollectorRegistry())
+        rng = np.random.default_rng(0)
+        self.worker = Answering(own, writer, metrics, num_partitions=1, rng=rng)
+        self.worker.sessions.max_live = self.max_live
+        self.worker.swap(self.versions[self.version])
+        self.generation += 1
+        self.restore()
+
+    def restore(self):
+        self.worker.sessions.drop(0)
+        self.ledgers = {0: Ledger()}
+        for entry in map(decode, self.logs["sessions"]):
+            if not isinstance(entry, Marker):
+                self.worker.place(entry)
+            elif entry.next_offset >= self.ledgers[0].next_offset:
+                self.ledgers = {0: Ledger.restored(entry)}
+
+    def swap(self):
+        self.version = min(self.version + 1, len(self.versions) - 1)
+        self.worker.swap(self.versions[self.version])
+
+    def append(self, topic, key, value, headers, timestamp=NOW_MS):
+        log = self.logs[topic]
+        log.append(
+            ConsumerRecord(
+                *(topic, 0, 0, end_of(log), timestamp, 1, key, value, headers, None, -1, -1, -1)
+            )
+        )
+
+    def click(self, user, item, **fields):
+        timestamp = NOW_MS + 1000 * len(self.logs["clicks"])
+        click = {"user_id": user, "item_id": item, "timestamp": timestamp} | fields
+        self.append("clicks", user.encode(), json.dumps(click).encode(), [], timestamp)
+
+    def batch(self, size, *, lost=None):
+        """Answer `size` clicks; `lost` is the share of each topic's sends that a fault takes."""
+        records = self.logs["clicks"][self.committed : self.committed + size]
+        if not records:
+            return None
+        batch = self.worker.answer(records, self.ledgers, self.generation)
+        by_topic = defaultdict(list)
+        for send in batch.sends:
+            by_topic[send.topic].append(send)
+        for topic, sends in by_topic.items():
+            share = 0.0 if lost is None else lost[topic == "sessions"]
+            for send in sends[: len(sends) - round(share * len(sends))]:
+                self.append(topic, send.key, send.value, send.headers)
+        if lost is None:
+            self.committed = records[-1].offset + 1
+            self.ledgers.update(batch.ledgers)
+            self.worker.keep(batch, records, NOW_MS / 1000)
+        return batch
+
+    def crash_in_batch(self, size, lost):
+        self.batch(size, lost=lost)
+        self.start()
+
+    def fail_in_batch(self, size, lost):
+        batch = self.batch(size, lost=lost)
+        if batch is not None:
+            self.worker.roll_back(batch)
+            if batch.seated.evicted:
+                self.restore()
+
+    def finish(self):
+        while self.committed < len(self.logs["clicks"]):
+            self.batch(7)
+        return self.verify()
+
+    def verify(self):
+        bundles = {version.name: version.bundle for version in self.versions}
+        verifier = Verifier(Reader(self.logs), TOPICS, SessionSettings(), bundles.get)
+        return verifier.verify({0: self.committed})
+
+    def replace(self, topic, offset, **fields):
+        record = self.logs[topic][offset]
+        self.logs[topic][offset] = record._replace(**fields) if fields else None
+
+
+@pytest.fixture
+def make_world(make_version):
+    ids = tuple(f"i{n}" for n in range(40))
+    grown = (*ids, "new0", "new1")
+    shuffled = (*reversed(ids[2:]), "new0", "new1", "new2")
+
+    def make(**options):
+        return World(
+            [
+                make_version(1, ids=ids, version="20261123T000000001Z-00000001", seed=1),
+                make_version(2, ids=grown, version="20261123T000000002Z-00000002", seed=2),
+                make_version(
+                    3, ids=shuffled, version="20261123T000000003Z-00000003", seed=3, dim=8
+                ),
+            ],
+            **options,
         )
 
     return make

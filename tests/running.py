@@ -1,0 +1,184 @@
+"""A running system for tests that need real Kafka: topics, workers in threads, what users do."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+from prometheus_client import CollectorRegistry
+
+from cli.settings import Settings
+from cli.worker import construct_worker
+from model.bundle import Bundle, Published, load
+from stream import clients, topics
+from stream.announcements import announce
+from stream.changelog import read_to_end
+from stream.local_kafka import LocalKafka
+from stream.messages import Gate, ModelAnnouncement, Recommendation, decode_recommendation
+from stream.monitor import Health
+from worker.metrics import WorkerMetrics
+from worker.verify import Report, Verifier
+from worker.worker import CONDITIONS, Worker
+
+
+class Running:
+    """A worker in a thread, with its metrics."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.registry = CollectorRegistry()
+        self.health = Health(CONDITIONS)
+        self.worker: Worker = construct_worker(settings, WorkerMetrics(self.registry), self.health)
+        self.error: BaseException | None = None
+        self.ended = False
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.worker.run()
+        except BaseException as error:  # noqa: BLE001  the test looks at it
+            self.error = error
+        self.ended = True
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"nextclick_{name}", labels) or 0.0
+
+    def stop(self) -> None:
+        self.worker.stop()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        assert self.error is None
+
+
+class System:
+    """Topics of their own on a broker, and what producers, readers and operators do with them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.workers: list[Running] = []
+        self.published: dict[str, Published] = {}
+        topics.ensure(settings.kafka, settings.topics)
+        self.producer = clients.producer(settings.kafka, client_id="test")
+
+    def announcement(self, published: Published, **overrides: Any) -> ModelAnnouncement:
+        manifest = published.manifest
+        self.published[manifest.version] = published
+        fields: dict[str, Any] = {
+            "name": manifest.name,
+            "version": manifest.version,
+            "kind": "bundle",
+            "uri": published.uri,
+            "manifest_sha256": published.manifest_sha256,
+            "bytes": published.num_bytes,
+            "created_at": manifest.created_at,
+            "encoder_version": manifest.encoder_version,
+            "trained_through": {},
+            "metrics": {},
+            "gate": Gate(verdict="accepted"),
+        }
+        return ModelAnnouncement(**fields | overrides)
+
+    def announce(self, published: Published, **overrides: Any) -> None:
+        announcement = self.announcement(published, **overrides)
+        announce(self.producer, self.settings.topics.models, announcement, timeout_seconds=10)
+
+    def click(self, user: str, item: str, **fields: Any) -> None:
+        """Send a click with a time of the future, which becomes the log's own."""
+        click = {"user_id": user, "item_id": item, "timestamp": 4_000_000_000_000} | fields
+        self.send(json.dumps(click), user)
+
+    def send(self, value: str | bytes | None, key: str | None, **where: Any) -> None:
+        """Send a record to the clicks topic without waiting; `flush` waits."""
+        body = value.encode() if isinstance(value, str) else value
+        key_bytes = None if key is None else key.encode()
+        self.producer.send(self.settings.topics.clicks, value=body, key=key_bytes, **where)
+
+    def flush(self) -> None:
+        self.producer.flush(timeout=30)
+
+    def start_worker(self) -> Running:
+        self.workers.append(Running(self.settings))
+        return self.workers[-1]
+
+    def recommendations(self) -> list[Recommendation]:
+        return [decode_recommendation(r.value) for r in self.records("recommendations")]
+
+    def records(self, topic: str) -> list[Any]:
+        """All records of a topic, by its name in the settings."""
+        reader = clients.reader(self.settings.kafka, client_id="test-reader")
+        try:
+            name = getattr(self.settings.topics, topic)
+            parts = [TopicPartition(name, p) for p in reader.partitions_for_topic(name) or ()]
+            ends = reader.end_offsets(parts, timeout_ms=10_000)
+            return list(read_to_end(reader, ends, between_slices=lambda: True))
+        finally:
+            reader.close()
+
+    def committed(self) -> dict[int, int | None]:
+        """The workers' committed offset of each clicks partition."""
+        consumer = clients.click_consumer(self.settings.kafka, client_id="test-committed")
+        name = self.settings.topics.clicks
+        try:
+            return {
+                p: consumer.committed(TopicPartition(name, p), timeout_ms=10_000)
+                for p in range(self.settings.topics.partitions)
+            }
+        finally:
+            consumer.close()
+
+    def bundle_of(self, version: str) -> Bundle:
+        published = self.published[version]
+        return load(published.uri, published.manifest_sha256, max_bytes=2**30)
+
+    def verify(self) -> Report:
+        committed = self.committed()
+        reader = clients.reader(self.settings.kafka, client_id="test-verify")
+        sessions = self.settings.worker.sessions
+        try:
+            verifier = Verifier(reader, self.settings.topics, sessions, self.bundle_of)
+            return verifier.verify(committed)
+        finally:
+            reader.close()
+
+    def close(self) -> None:
+        for running in self.workers:
+            running.worker.stop()
+        for running in self.workers:
+            running.stop()
+        self.producer.close(timeout=5)
+
+
+@pytest.fixture
+def make_system(topic_names: Callable[[], str]) -> Iterator[Callable[..., System]]:
+    """Make topics of their own on a broker; keyword arguments override sections of settings."""
+    made: list[System] = []
+
+    def make(kafka: LocalKafka, **sections: dict[str, Any]) -> System:
+        prefix = topic_names()
+        names = ("clicks", "recommendations", "sessions", "models", "dead_letters")
+        kafka_section = {
+            "bootstrap_servers": kafka.bootstrap_servers,
+            "app": prefix + "app",
+            "session_timeout_ms": 6000,
+        }
+        settings = Settings(
+            kafka=kafka_section | sections.pop("kafka", {}),
+            topics={name: prefix + name for name in names}
+            | {"partitions": 2}
+            | sections.pop("topics", {}),
+            **sections,
+        )
+        made.append(System(settings))
+        return made[-1]
+
+    yield make
+    for system in made:
+        system.close()
+
+
+@pytest.fixture
+def system(kafka: LocalKafka, make_system: Callable[..., System]) -> System:
+    """A system with two partitions on the shared broker."""
+    return make_system(kafka)
