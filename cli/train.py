@@ -31,8 +31,7 @@ def train(  # noqa: PLR0913, PLR0917  # a command has as many arguments as it ha
     ],
     out: Annotated[str, typer.Option(help="Store to put the version into: folder or URL.")],
     checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="Folder for a checkpoint that `nextclick trainer` continues from."),
+        Path | None, typer.Option(help="Folder for a checkpoint; `nextclick trainer` continues it.")
     ] = None,
     dim: Annotated[
         int | None, typer.Option(min=4, max=1024, help="Vector size; default by size of the log.")
@@ -56,8 +55,8 @@ def train(  # noqa: PLR0913, PLR0917  # a command has as many arguments as it ha
     from stream.click_log import read_click_log
     from trainer.first import Order, TrainingFailedError
 
-    settings = load_settings(config, {"trainer.seed": seed})
     single_thread()
+    settings = load_settings(config, {"trainer.seed": seed})
     order = Order(dim, epochs, negatives, checkpoint_dir=checkpoint)
     try:
         report = _train(read_click_log(file), out, settings, order, hidden=as_json)
