@@ -147,7 +147,8 @@ class Trainer:
 
     def _should_publish(self, now: float) -> bool:
         if self._releases.serving is None:
-            return self._clicks_since_publish >= self._settings.first_publish_clicks
+            # What `nextclick train` learnt counts: its checkpoint is served at once.
+            return self._stream.learner.progress.clicks >= self._settings.first_publish_clicks
         if self._clicks_since_publish >= self._settings.publish_clicks:
             return True
         return self._clicks_since_publish > 0 and self._publish.due(now)
