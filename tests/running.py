@@ -155,11 +155,11 @@ def make_system(topic_names: Callable[[], str]) -> Iterator[Callable[..., System
     """Make topics of their own on a broker; keyword arguments override sections of settings."""
     made: list[System] = []
 
-    def make(kafka: LocalKafka, **sections: dict[str, Any]) -> System:
+    def make(broker: LocalKafka, /, **sections: dict[str, Any]) -> System:
         prefix = topic_names()
         names = ("clicks", "recommendations", "sessions", "models", "dead_letters")
         kafka_section = {
-            "bootstrap_servers": kafka.bootstrap_servers,
+            "bootstrap_servers": broker.bootstrap_servers,
             "app": prefix + "app",
             "session_timeout_ms": 6000,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -116,10 +117,11 @@ class Writer:
             headers = tombstone_headers(last_offset)
             yield Send(topic, partition, user_id.encode(), None, headers)
         slots_U = np.fromiter(seated.owners, np.int64, len(seated.owners))
+        # A click that is repeated after its user was evicted has no session.
+        kept_U = sessions.n_S[slots_U] > 0
+        values = session_values(sessions, slots_U[kept_U], version, generation, item_name)
         for (partition, user_id), value in zip(
-            seated.owners.values(),
-            session_values(sessions, slots_U, version, generation, item_name),
-            strict=True,
+            compress(seated.owners.values(), kept_U.tolist()), values, strict=True
         ):
             yield Send(topic, partition, user_id.encode(), value, [])
         for partition, ledger in ledgers.items():

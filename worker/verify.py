@@ -94,6 +94,8 @@ class Verifier:
         for i, answer in enumerate(answers):
             if session.last_offset in evicted_at:
                 session = ReplayedSession()
+            if answer.replayed and not answer.n:
+                continue  # repeated after its user was evicted: answered without a session
             if answer.replayed:
                 self._apply_unanswered(partition, session, answers[i:])
                 session.reencode(answer.model)
@@ -216,14 +218,13 @@ def _check_sessions(
 ) -> None:
     for user_id, session in replayed.items():
         record = partition.sessions.get(user_id)
-        if record is not None and record.last_offset >= max(
-            partition.committed, session.last_offset + 1
-        ):
-            continue  # its batch is not complete: the changelog is ahead of the answers
         if record is None:
-            if session.last_offset not in partition.evictions.get(user_id, ()):
+            evicted_at = partition.evictions.get(user_id, ())
+            if session.n and session.last_offset not in evicted_at:
                 report.violate(f"session of {user_id!r}: not in the changelog")
             continue
+        if record.last_offset >= max(partition.committed, session.last_offset + 1):
+            continue  # its batch is not complete: the changelog is ahead of the answers
         report.sessions += 1
         stated = (record.last_offset, record.n, record.digest, record.length, record.items)
         want = (session.last_offset, session.n, session.digest, session.length, [*session.ring])
