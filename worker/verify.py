@@ -93,7 +93,8 @@ class Verifier:
         session = ReplayedSession()
         for i, answer in enumerate(answers):
             if session.last_offset in evicted_at:
-                session = ReplayedSession()
+                # Repeats of what was evicted are answered without applying it again.
+                session = ReplayedSession(last_offset=session.last_offset)
             if answer.replayed and not answer.n:
                 continue  # repeated after its user was evicted: answered without a session
             if answer.replayed:
