@@ -55,5 +55,5 @@ def member_generation(consumer: KafkaConsumer) -> int:
     `group_metadata()` is a live view: after a stall it shows generation -1 and an empty member id,
     and brokers skip fencing for such commits (D4), so the caller asks right after each poll.
     """
-    metadata = consumer.group_metadata()
+    metadata = consumer.group_metadata()  # type: ignore[no-untyped-call]  # not in the stubs
     return int(metadata.generation_id) if metadata.member_id else -1

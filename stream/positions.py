@@ -51,23 +51,29 @@ def starting_positions(
         if offset is None:
             start = first[tp] if start_from == "earliest" else end[tp]
             positions[tp] = Position(start, committed=False, gap=0)
-            continue
-        if offset > end[tp]:
-            raise OffsetGapError(
-                f"{tp.topic}/{tp.partition} ends at {end[tp]}, below the committed {offset}: it "
-                "was deleted or cut. Delete the group's offsets and the changelog to start anew"
-            )
-        gap = max(0, first[tp] - offset)
-        if gap and on_gap == "halt":
-            raise OffsetGapError(
-                f"{gap} clicks of {tp.topic}/{tp.partition} were deleted before they were answered "
-                f"(committed {offset}, log starts at {first[tp]}); set worker.on_gap to continue, "
-                "or reset the group's offsets"
-            )
-        if gap:
-            log.error("clicks lost", topic=tp.topic, partition=tp.partition, clicks=gap)
-        positions[tp] = Position(offset + gap, committed=True, gap=gap)
+        else:
+            gap = _gap(tp, offset, first[tp], end[tp], on_gap)
+            positions[tp] = Position(offset + gap, committed=True, gap=gap)
     return positions
+
+
+def _gap(tp: TopicPartition, offset: int, first: int, end: int, on_gap: OnGap) -> int:
+    """Return how many clicks from the committed `offset` on were deleted unanswered."""
+    if offset > end:
+        raise OffsetGapError(
+            f"{tp.topic}/{tp.partition} ends at {end}, below the committed {offset}: it was "
+            "deleted or cut. Delete the group's offsets and the changelog to start anew"
+        )
+    gap = max(0, first - offset)
+    if gap and on_gap == "halt":
+        raise OffsetGapError(
+            f"{gap} clicks of {tp.topic}/{tp.partition} were deleted before they were answered "
+            f"(committed {offset}, log starts at {first}); set worker.on_gap to continue, or "
+            "reset the group's offsets"
+        )
+    if gap:
+        log.error("clicks lost", topic=tp.topic, partition=tp.partition, clicks=gap)
+    return gap
 
 
 def as_commit(offsets: dict[TopicPartition, int]) -> dict[TopicPartition, OffsetAndMetadata]:

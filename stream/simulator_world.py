@@ -104,7 +104,8 @@ class ItemWorld:
         low_B, high_B = self._sum_L1[first_B], self._sum_L1[end_B]
         found_B = np.searchsorted(self._sum_L1, low_B + draw_B * (high_B - low_B), "right") - 1
         # Rounding of the running sum may step over the border of a topic.
-        return np.clip(found_B, first_B, end_B - 1)
+        drawn_B: Ints = np.clip(found_B, first_B, end_B - 1)
+        return drawn_B
 
     def _settle(self, slots_R: Ints, clicks: float) -> None:
         """Give slots a new item: popularity, length of life, successors within the topic."""

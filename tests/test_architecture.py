@@ -29,7 +29,9 @@ HOME = {  # library: folders, or single files, that may import it
 }
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40
-LONG_FILES: dict[str, str] = {}  # path: reason
+LONG_FILES: dict[str, str] = {  # path: reason
+    "tests/model/test_bundle.py": "one table of refusals over one set of planted faults",
+}
 LONG_FUNCTIONS: dict[str, str] = {}  # path::function: reason
 
 SOURCES = sorted(

@@ -57,19 +57,9 @@ class Writer:
         item_name: ItemName,
     ) -> Iterator[Send]:
         """Yield one recommendation per click, to the partition with the number of the click's."""
-        lists = answers.lists
-        # Scores are finite: the index returns no row for a query that is not.
-        scores_BK = np.round(lists.scores_BK.astype(np.float64), _SCORE_DECIMALS).tolist()
-        codes_BK = lists.codes_BK.tolist()
         model = ModelName(name=version.bundle.manifest.name, version=version.name)
         headers = self._headers(seated, version, generation, now_ms)
-        after = answers.sessions
-        columns = zip(
-            *(seated.judged, codes_BK, scores_BK, lists.popular_from_B.tolist()),
-            *(after.n_B.tolist(), after.digest_B.tolist(), seated.clicks.repeat_B.tolist()),
-            strict=True,
-        )
-        for judged, codes_K, scores_K, popular_from, n, digest, repeat in columns:
+        for judged, codes_K, scores_K, popular_from, n, digest, repeat in _rows(seated, answers):
             record, event, _ = judged
             header = headers[record.partition]
             recommendation = Recommendation(
@@ -173,6 +163,19 @@ def session_values(
                 events_UE[u].tobytes(),
             )
         )
+
+
+def _rows(seated: Seated, answers: Answers) -> Iterator[tuple[Any, ...]]:
+    """Yield what is written of each click: (judged, codes, scores, popular from, n, digest, repeat)."""
+    lists, after = answers.lists, answers.sessions
+    # Scores are finite: the index returns no row for a query that is not.
+    scores_BK = np.round(lists.scores_BK.astype(np.float64), _SCORE_DECIMALS)
+    return zip(
+        *(seated.judged, lists.codes_BK.tolist(), scores_BK.tolist()),
+        *(lists.popular_from_B.tolist(), after.n_B.tolist(), after.digest_B.tolist()),
+        seated.clicks.repeat_B.tolist(),
+        strict=True,
+    )
 
 
 def _trigger(judged: Judged) -> Trigger:

@@ -51,8 +51,7 @@ class Restorer:
         Raises StateMismatchError when the marker lies below the committed offset, ChangelogError
         when the end is not reached.
         """
-        partitions = [TopicPartition(self._topic, tp.partition) for tp in positions]
-        ends = self._high_watermarks(partitions)
+        ends = self._high_watermarks(tp.partition for tp in positions)
         markers: dict[int, Marker] = {}
         wanted = True
 
@@ -74,18 +73,16 @@ class Restorer:
         if not wanted:
             return None
         return {
-            tp.partition: _ledger(tp, position, markers.get(tp.partition))
-            for tp, position in positions.items()
+            tp.partition: _ledger(tp, p, markers.get(tp.partition)) for tp, p in positions.items()
         }
 
-    def _high_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    def _high_watermarks(self, numbers: Iterable[int]) -> dict[TopicPartition, int]:
+        partitions = [TopicPartition(self._topic, number) for number in numbers]
         reader = clients.reader(
             self._kafka, client_id=f"{self._client_id}-ends", isolation="read_uncommitted"
         )
         try:
-            ends: dict[TopicPartition, int] = reader.end_offsets(
-                list(partitions), timeout_ms=10_000
-            )
+            ends: dict[TopicPartition, int] = reader.end_offsets(partitions, timeout_ms=10_000)
         finally:
             reader.close()
         return ends

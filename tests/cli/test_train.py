@@ -72,6 +72,37 @@ def test_train_refuses_a_log_without_a_second_click(tmp_path: Path) -> None:
     assert "no session of two clicks" in result.stderr
 
 
+CONFIG = """
+[kafka]
+bootstrap_servers = "{servers}"
+app = "{prefix}app"
+[topics]
+clicks = "{prefix}clicks"
+models = "{prefix}models"
+recommendations = "{prefix}recs"
+sessions = "{prefix}sessions"
+dead_letters = "{prefix}dlq"
+partitions = 2
+[store]
+url = "{folder}/models"
+[metrics]
+trainer_port = 0
+[trainer]
+checkpoint_dir = "{folder}/checkpoints"
+publish_seconds = 1.0
+first_publish_clicks = 100
+[trainer.learning]
+dim = 16
+[trainer.dataset]
+batch_seconds = 0.5
+user_clicks_per_hour = 10000
+[trainer.gate]
+min_clicks = 10
+min_mrr_ratio = 0.0
+min_coverage_ratio = 0.0
+"""
+
+
 class Deployment:
     """Topics, a configuration file and a trainer process."""
 
@@ -86,35 +117,7 @@ class Deployment:
         topics.ensure(self.settings.kafka, self.settings.topics)
         self.config = tmp_path / "nextclick.toml"
         self.config.write_text(
-            f"""
-            [kafka]
-            bootstrap_servers = "{kafka.bootstrap_servers}"
-            app = "{prefix}app"
-            [topics]
-            clicks = "{prefix}clicks"
-            models = "{prefix}models"
-            recommendations = "{prefix}recs"
-            sessions = "{prefix}sessions"
-            dead_letters = "{prefix}dlq"
-            partitions = 2
-            [store]
-            url = "{tmp_path / "models"}"
-            [metrics]
-            trainer_port = 0
-            [trainer]
-            checkpoint_dir = "{tmp_path / "checkpoints"}"
-            publish_seconds = 1.0
-            first_publish_clicks = 100
-            [trainer.learning]
-            dim = 16
-            [trainer.dataset]
-            batch_seconds = 0.5
-            user_clicks_per_hour = 10000
-            [trainer.gate]
-            min_clicks = 10
-            min_mrr_ratio = 0.0
-            min_coverage_ratio = 0.0
-            """
+            CONFIG.format(servers=kafka.bootstrap_servers, prefix=prefix, folder=tmp_path)
         )
         self.processes: list[subprocess.Popen[bytes]] = []
 
