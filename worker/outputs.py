@@ -166,7 +166,7 @@ def session_values(
 
 
 def _rows(seated: Seated, answers: Answers) -> Iterator[tuple[Any, ...]]:
-    """Yield what is written of each click: (judged, codes, scores, popular from, n, digest, repeat)."""
+    """Yield of each click: judged, codes, scores, where popularity begins, n, digest, repeat."""
     lists, after = answers.lists, answers.sessions
     # Scores are finite: the index returns no row for a query that is not.
     scores_BK = np.round(lists.scores_BK.astype(np.float64), _SCORE_DECIMALS)
