@@ -40,6 +40,27 @@ class Order:
     config: Path | None
 
 
+@dataclass(frozen=True)
+class Stage:
+    """What runs and is watched while clicks flow."""
+
+    settings: Settings
+    worker: RoleProcess
+    trainer: RoleProcess
+    roles: Roles
+    console: Console
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the streaming phase gave; `cpu_seconds` are the worker's."""
+
+    board: Scoreboard
+    published: int
+    cpu_seconds: float
+    seconds: float
+
+
 def run(order: Order, console: Console, interrupts: Interrupts) -> tuple[dict[str, Any], bool]:
     """Run a demo in numbered steps; return the summary, and whether all is as it must be.
 
@@ -50,37 +71,47 @@ def run(order: Order, console: Console, interrupts: Interrupts) -> tuple[dict[st
     from cli.demo_home import default_home
     from cli.demo_roles import Roles
     from cli.demo_summary import summarise
+    from cli.options import kafka_overrides
+    from cli.settings import load_settings
     from cli.steps import Steps
     from cli.verify import audit
 
+    load_settings(order.config, kafka_overrides(order.bootstrap_servers))  # wrong: nothing begins
+    traffic = _traffic(order)
     home, steps = default_home(), Steps(console)
     with ExitStack() as stack:
         stack.enter_context(home.held())
         home.wipe()
-        traffic = _traffic(order)
         settings = _prepare(order, home, steps, stack)
-        first = demo_system.train(traffic.history, settings, home, steps)
-        demo_system.announce(first, settings)
+        demo_system.bring_out_first(traffic.history, settings, home, steps)
         worker, trainer = demo_system.role_processes(settings, home)
         roles = stack.enter_context(Roles(worker, trainer))
         stack.callback(interrupts.ignore)
         with steps.step("Starting worker and trainer"):
             roles.start(_READY_SECONDS)
-        cpu_seconds, started = worker.cpu_seconds(), time.monotonic()
-        board = _board(settings, traffic)
-        with _streaming(settings, board, roles, trainer, console) as streaming:
-            stop = Event()
-            with interrupts.asking(stop):
-                published = streaming.run(traffic.clicks, stop, order.seconds)
-        seconds = time.monotonic() - started
-        cpu_seconds = worker.cpu_seconds() - cpu_seconds
+        measured = _measure(
+            order, traffic, Stage(settings, worker, trainer, roles, console), interrupts
+        )
         with steps.step("Stopping worker and trainer"):
             roles.stop()
         with steps.step("Verifying every click and session"):
             report = audit(settings)
-    summary = summarise(report, board, cpu_seconds=cpu_seconds, seconds=seconds)
+    summary = summarise(
+        report, measured.board, cpu_seconds=measured.cpu_seconds, seconds=measured.seconds
+    )
     summary["bootstrap_servers"] = settings.kafka.bootstrap_servers
-    return summary, not report.violations and not report.pending and report.clicks >= published
+    short = report.pending or report.clicks < measured.published
+    return summary, not report.violations and not short
+
+
+def _measure(order: Order, traffic: Traffic, stage: Stage, interrupts: Interrupts) -> Measured:
+    """Let the clicks flow until they end, the seconds are over, or somebody asks to stop."""
+    cpu_seconds, started = stage.worker.cpu_seconds(), time.monotonic()
+    board, stop = _board(stage.settings, traffic), Event()
+    with _streaming(stage, board) as streaming, interrupts.asking(stop):
+        published = streaming.run(traffic.clicks, stop, order.seconds)
+    seconds = time.monotonic() - started
+    return Measured(board, published, stage.worker.cpu_seconds() - cpu_seconds, seconds)
 
 
 def _prepare(order: Order, home: DemoHome, steps: Steps, stack: ExitStack) -> Settings:
@@ -123,9 +154,7 @@ def _board(settings: Settings, traffic: Traffic) -> Scoreboard:
 
 
 @contextmanager
-def _streaming(
-    settings: Settings, board: Scoreboard, roles: Roles, trainer: RoleProcess, console: Console
-) -> Iterator[Streaming]:
+def _streaming(stage: Stage, board: Scoreboard) -> Iterator[Streaming]:
     """Yield the streaming phase, its clients open."""
     from cli.demo_stream import Streaming
     from cli.live import make_view
@@ -133,6 +162,7 @@ def _streaming(
     from stream import clients
     from stream.publisher import ClickPublisher
 
+    settings = stage.settings
     name = f"{settings.kafka.app}-demo"
     producer = clients.producer(settings.kafka, client_id=name)
     reader = clients.reader(settings.kafka, client_id=name)
@@ -141,9 +171,9 @@ def _streaming(
             publisher=ClickPublisher(producer, settings.topics.clicks),
             observer=Observer(reader, settings.topics, board),
             board=board,
-            roles=roles,
-            trainer=trainer,
-            view=make_view(console),
+            roles=stage.roles,
+            trainer=stage.trainer,
+            view=make_view(stage.console),
         )
     finally:
         reader.close()

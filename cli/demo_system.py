@@ -34,11 +34,15 @@ def own_kafka(home: DemoHome, steps: Steps) -> Iterator[str]:
         kafka.stop()
 
 
-def train(log: ClickLog, settings: Settings, home: DemoHome, steps: Steps) -> ModelAnnouncement:
-    """Train, store and checkpoint the first version; return its announcement.
+def bring_out_first(log: ClickLog, settings: Settings, home: DemoHome, steps: Steps) -> None:
+    """Train, store and announce the first version; the trainer goes on from its checkpoint.
 
     Raises TrainingFailedError, or TrafficError for clicks with nothing to learn.
     """
+    _announce(_train(log, settings, home, steps), settings)
+
+
+def _train(log: ClickLog, settings: Settings, home: DemoHome, steps: Steps) -> ModelAnnouncement:
     from cli.roles import single_thread
     from model.store import Store
     from trainer.bootstrap import Advance
@@ -66,8 +70,7 @@ def train(log: ClickLog, settings: Settings, home: DemoHome, steps: Steps) -> Mo
     return announcement(first.published)
 
 
-def announce(message: ModelAnnouncement, settings: Settings) -> None:
-    """Tell the workers of a version; raises the Kafka error when it cannot be stored."""
+def _announce(message: ModelAnnouncement, settings: Settings) -> None:
     from stream import announcements, clients
 
     timeout_seconds = settings.kafka.delivery_timeout_ms / 1_000 + 1

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
+from cli.__main__ import main
 from stream.kafka_runtime import KafkaRuntime
-
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 KEYS = {
     *("clicks", "recommendations", "dead_letters", "skipped", "repeated", "model_versions"),
@@ -68,6 +67,8 @@ def demo(nextclick: Any) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.kafka
+@pytest.mark.timeout(180)
 def test_the_last_line_is_the_summary_and_every_click_is_answered(demo):
     assert demo.returncode == 0, demo.stderr
     summary = json.loads(demo.stdout.splitlines()[-1])
@@ -85,12 +86,16 @@ def test_the_last_line_is_the_summary_and_every_click_is_answered(demo):
     assert 0 < rates["last_third"] < 1
 
 
+@pytest.mark.kafka
+@pytest.mark.timeout(180)
 def test_nothing_is_left_but_the_demos_own_directory(demo, place: Path):
     assert processes_in(place) == []
     assert [path.name for path in (place / "work").iterdir()] == []
     assert [path.name for path in (place / "state" / "nextclick").iterdir()] == ["demo"]
 
 
+@pytest.mark.kafka
+@pytest.mark.timeout(180)
 def test_verify_looks_at_what_the_demo_left(demo, nextclick, place: Path):
     summary = json.loads(demo.stdout.splitlines()[-1])
 
@@ -104,3 +109,25 @@ def test_verify_looks_at_what_the_demo_left(demo, nextclick, place: Path):
     assert report["model_versions"] == summary["model_versions"]
     assert report["states"] == report["sessions"] > 0
     assert processes_in(place) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--clicks", "nowhere.csv"), "nowhere.csv: no such file"),
+        (("--config", "nowhere.toml"), "nowhere.toml: there is no such file"),
+        (("--bootstrap-servers", "nonsense"), "kafka.bootstrap_servers = nonsense"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path, arguments: Any, text: str
+):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(sys, "argv", ["nextclick", "demo", *arguments])
+
+    with pytest.raises(SystemExit) as left:
+        main()
+
+    assert left.value.code in {1, 78}
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
