@@ -8,19 +8,28 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from rich.console import Console
 
-    from cli.demo_home import DemoHome
-    from cli.demo_roles import RoleProcess, Roles
-    from cli.demo_stream import Streaming
-    from cli.interrupts import Interrupts
-    from cli.scoreboard import Scoreboard
-    from cli.settings import Settings
-    from cli.steps import Steps
-    from cli.traffic import Traffic
+from cli import demo_system
+from cli.demo_home import DemoHome, default_home
+from cli.demo_roles import RoleProcess, Roles
+from cli.demo_settings import Place, demo_settings, write_settings
+from cli.demo_stream import Streaming
+from cli.demo_summary import summarise
+from cli.interrupts import Interrupts
+from cli.live import make_view
+from cli.observer import Observer
+from cli.options import kafka_overrides
+from cli.scoreboard import Scoreboard
+from cli.settings import Settings, load_settings
+from cli.steps import Steps
+from cli.traffic import Traffic, recorded, simulated
+from cli.verify import audit
+from stream import clients, topics
+from stream.click_log import read_click_log
+from stream.publisher import ClickPublisher
 
 _READY_SECONDS = 60.0
 _RATE = 300.0
@@ -67,15 +76,6 @@ def run(order: Order, console: Console, interrupts: Interrupts) -> tuple[dict[st
     1. Clicks.  2. Kafka and topics.  3. A first version.  4. The roles.  5. Stream.  6. Stop.
     7. Verify.
     """
-    from cli import demo_system
-    from cli.demo_home import default_home
-    from cli.demo_roles import Roles
-    from cli.demo_summary import summarise
-    from cli.options import kafka_overrides
-    from cli.settings import load_settings
-    from cli.steps import Steps
-    from cli.verify import audit
-
     load_settings(order.config, kafka_overrides(order.bootstrap_servers))  # wrong: nothing begins
     traffic = _traffic(order)
     home, steps = default_home(), Steps(console)
@@ -116,10 +116,6 @@ def _measure(order: Order, traffic: Traffic, stage: Stage, interrupts: Interrupt
 
 def _prepare(order: Order, home: DemoHome, steps: Steps, stack: ExitStack) -> Settings:
     """Have a broker with topics, and the settings of the run in a file."""
-    from cli import demo_system
-    from cli.demo_settings import Place, demo_settings, write_settings
-    from stream import topics
-
     servers = order.bootstrap_servers or stack.enter_context(demo_system.own_kafka(home, steps))
     place = Place(servers, order.bootstrap_servers is not None, order.partitions)
     settings = demo_settings(order.config, home, place, seconds=order.seconds)
@@ -131,19 +127,13 @@ def _prepare(order: Order, home: DemoHome, steps: Steps, stack: ExitStack) -> Se
 
 
 def _traffic(order: Order) -> Traffic:
-    from cli.traffic import recorded, simulated
-
     now_ms = int(time.time() * 1_000)
     if order.clicks is None:
         return simulated(order.seed, order.rate or _RATE, order.history, now_ms)
-    from stream.click_log import read_click_log
-
     return recorded(read_click_log(order.clicks), order.seconds, order.rate, now_ms)
 
 
 def _board(settings: Settings, traffic: Traffic) -> Scoreboard:
-    from cli.scoreboard import Scoreboard
-
     half_life_ms = settings.trainer.learning.count_half_life_hours * 3_600_000
     if traffic.truth is None:
         board = Scoreboard(half_life_ms=half_life_ms)
@@ -156,12 +146,6 @@ def _board(settings: Settings, traffic: Traffic) -> Scoreboard:
 @contextmanager
 def _streaming(stage: Stage, board: Scoreboard) -> Iterator[Streaming]:
     """Yield the streaming phase, its clients open."""
-    from cli.demo_stream import Streaming
-    from cli.live import make_view
-    from cli.observer import Observer
-    from stream import clients
-    from stream.publisher import ClickPublisher
-
     settings = stage.settings
     name = f"{settings.kafka.app}-demo"
     producer = clients.producer(settings.kafka, client_id=name)
