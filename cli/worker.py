@@ -94,6 +94,7 @@ def construct_worker(settings: Settings, metrics: WorkerMetrics, health: Health)
     committer = AtLeastOnce(
         consumer,
         lambda: clients.producer(kafka, client_id=name),
+        (topics.recommendations, topics.sessions, topics.dead_letters),
         delivery_timeout_seconds=kafka.delivery_timeout_ms / 1000,
         beat=health.beat,
     )
