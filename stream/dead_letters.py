@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
 from kafka import KafkaConsumer, TopicPartition
@@ -99,7 +100,7 @@ def dead_letter(
         key = key[:KEPT_BYTES]
     headers = [(PREFIX + name, str(text).encode()) for name, text in fields.items()]
     # A structured-mode click cannot be read again without its content type.
-    headers += [(n, v) for n, v in record.headers if n == "content-type" and v is not None]
+    headers += _content_type(record.headers)
     return Letter(key, value, headers)
 
 
@@ -145,6 +146,12 @@ def _tail(consumer: KafkaConsumer, tp: TopicPartition, limit: int) -> Iterator[R
         if not records:
             raise TimeoutError(f"{tp.topic}/{tp.partition}: no record in 10 s below offset {end}")
         yield from (record for record in records if record.offset < end)
+
+
+def _content_type(headers: Headers) -> list[tuple[str, bytes]]:
+    # One of a bounded size: a dead letter that is too large to send would stop the worker.
+    found = ((n, v) for n, v in headers if n == "content-type" and v and len(v) <= KEPT_BYTES)
+    return [(name, value) for name, value in islice(found, 1) if value]
 
 
 def _attempt(headers: Headers) -> int:

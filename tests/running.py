@@ -42,7 +42,7 @@ class Running:
             self.error = error
         self.ended = True
 
-    def value(self, name: str, **labels: str) -> float:
+    def value(self, name: str, /, **labels: str) -> float:
         return self.registry.get_sample_value(f"nextclick_{name}", labels) or 0.0
 
     def stop(self) -> None:
@@ -60,7 +60,11 @@ class System:
         self.workers: list[Running] = []
         self.published: dict[str, Published] = {}
         topics.ensure(settings.kafka, settings.topics)
-        self.producer = clients.producer(settings.kafka, client_id="test")
+        # Clicks outlast any fault that a test plants, and are as large as the broker takes.
+        patient = settings.kafka.model_copy(
+            update={"delivery_timeout_ms": 60_000, "producer": {"max_request_size": 4_000_000}}
+        )
+        self.producer = clients.producer(patient, client_id="test")
 
     def announcement(self, published: Published, **overrides: Any) -> ModelAnnouncement:
         manifest = published.manifest
