@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.functional import normalize
 
+from trainer.covisitation_start import covisitation_start
 from trainer.evaluate import Score, score, target_ranks, thin
 from trainer.history import History
 from trainer.learner import Learner, queries
@@ -22,6 +22,7 @@ _MAX_HOLDOUT_PREDICTIONS = 10_000
 _MAX_RECENT_TARGETS = 5_000
 _HOLDOUT_RATE = 0.3
 _LAST_RATE = 0.02
+_STARTED_SUM = 0.003  # squared gradients of about three targets
 _STEADY_SHARE = 1 / 3  # part of all steps at the full rate; it falls linearly afterwards
 
 
@@ -94,9 +95,17 @@ def bootstrap(
 
 def _add_known_items(history: History, learner: Learner) -> None:
     num_items = history.num_known_items
-    draws_ND = learner.rng.standard_normal((num_items, learner.encoder.dim), dtype=np.float32)
-    learner.items.append(history.item_ids[:num_items], normalize(torch.from_numpy(draws_ND)))
     clicked_F = history.rows_F[: history.num_known_clicks]
+    start_ND = covisitation_start(
+        clicked_F,
+        history.start_S[: history.holdout_from],
+        num_items,
+        learner.encoder.dim,
+        learner.rng,
+    )
+    learner.items.append(history.item_ids[:num_items], torch.from_numpy(start_ND))
+    # Adagrad's first step would move a row by half its length and undo where it starts.
+    learner.items.accumulators_N.fill_(_STARTED_SUM)
     learner.sample_by(torch.from_numpy(np.bincount(clicked_F, minlength=num_items)))
 
 
