@@ -167,13 +167,7 @@ class VersionLoader:
 
 
 def _bundle(announcement: ModelAnnouncement, max_bytes: int) -> Bundle:
-    try:
-        bundle = load(announcement.uri, announcement.manifest_sha256, max_bytes=max_bytes)
-    except BundleError:
-        raise
-    except (OSError, ValueError, ImportError) as error:
-        # fsspec's answer to a URI that it cannot open, or whose driver is not installed.
-        raise BundleError("unreadable", f"{announcement.uri}: {error}") from error
+    bundle = load(announcement.uri, announcement.manifest_sha256, max_bytes=max_bytes)
     named = (bundle.manifest.name, bundle.manifest.version)
     if named != (announcement.name, announcement.version):
         raise BundleError("manifest", f"{named} was announced as another version")

@@ -1,0 +1,51 @@
+"""The live hit rate: the next click of the session against the list before it."""
+
+import numpy as np
+import pytest
+
+from worker.hits import NextClickMeter
+from worker.sessions import EMPTY
+
+
+@pytest.fixture
+def meter():
+    return NextClickMeter(3)
+
+
+def measure(meter, *clicks):
+    slots, codes, continued, lists = zip(*clicks, strict=True)
+    return meter.measure(
+        np.array(slots), np.array(codes), np.array(continued), np.array(lists, np.int32)
+    )
+
+
+def test_a_click_on_an_item_of_the_last_list_is_a_hit(meter):
+    assert measure(meter, (1, 5, False, [7, 8, 9])) == (0, 0)
+    assert measure(meter, (1, 8, True, [1, 2, 3])) == (1, 1)
+    assert measure(meter, (1, 8, True, [1, 2, 3])) == (1, 0)
+
+
+def test_clicks_of_one_batch_are_compared_with_each_other(meter):
+    counted = measure(
+        meter, (1, 5, False, [7, 8, 9]), (2, 5, False, [1, 2, 3]), (1, 9, True, [4, 5, 6]),
+        (1, 7, True, [4, 5, 6]),
+    )  # fmt: skip
+
+    assert counted == (2, 1)
+    assert measure(meter, (2, 3, True, [0, 0, 0]), (1, 6, True, [0, 0, 0])) == (2, 2)
+
+
+def test_a_forgotten_list_is_not_counted(meter):
+    measure(meter, (1, 5, False, [7, 8, 9]), (5000, 5, False, [7, 8, 9]))
+
+    meter.forget_slot(1)
+    meter.forget_slot(10**6)
+    assert measure(meter, (1, 7, True, [7, 8, 9]), (5000, 7, True, [7, 8, 9])) == (1, 1)
+    meter.forget()
+    assert measure(meter, (1, 7, True, [EMPTY] * 3)) == (0, 0)
+
+
+def test_an_empty_batch_counts_nothing(meter):
+    empty = np.empty(0, np.int64)
+
+    assert meter.measure(empty, empty, empty.astype(bool), np.empty((0, 3), np.int32)) == (0, 0)

@@ -1,0 +1,49 @@
+"""Items that no catalogue names yet: codes, vectors, admission."""
+
+import numpy as np
+import pytest
+
+from worker import newcomers as module
+from worker.newcomers import Newcomers
+
+
+@pytest.fixture
+def newcomers():
+    return Newcomers(2)
+
+
+def test_each_item_keeps_its_code_below_minus_one(newcomers):
+    assert [newcomers.code(item) for item in ("a", "b", "a")] == [-2, -3, -2]
+    assert newcomers.item_id(-3) == "b"
+    assert len(newcomers) == 2
+
+
+def test_a_vector_is_the_mean_of_its_queries_at_the_height_of_the_middle(newcomers):
+    code = newcomers.code("a")
+
+    newcomers.learn(code, np.array([1.0, 0.0], np.float32), 0.5)
+    vector_D = newcomers.learn(code, np.array([0.0, 1.0], np.float32), 0.3)
+
+    assert vector_D.tolist() == pytest.approx([0.25, 0.15])
+
+
+def test_admitted_items_are_given_up(newcomers):
+    for item in ("a", "b"):
+        newcomers.code(item)
+
+    assert newcomers.admit(lambda item: {"b": 7}.get(item, -1)) == {-3: 7}
+
+    assert len(newcomers) == 1
+    with pytest.raises(KeyError):
+        newcomers.item_id(-3)
+    assert newcomers.code("b") == -4
+
+
+def test_codes_that_no_session_holds_are_freed_once_there_are_many(newcomers, monkeypatch):
+    monkeypatch.setattr(module, "_MANY", 2)
+    codes = [newcomers.code(item) for item in "abc"]
+
+    newcomers.renew(4, lambda: {codes[1]})
+
+    assert len(newcomers) == 1
+    assert newcomers.item_id(codes[1]) == "b"

@@ -1,0 +1,60 @@
+"""Lists: what is left out, what fills up, always k items where k exist."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.ranking import rank
+from worker.sessions import EMPTY
+
+POPULAR = (np.arange(20, 40), np.linspace(0.9, 0.1, 20, dtype=np.float32))
+
+
+def ranked(candidates, excluded, k):
+    codes_BC = np.array([candidates], np.int64)
+    scores_BC = np.linspace(1, 0, codes_BC.shape[1], dtype=np.float32)[None]
+    excluded_BX = np.array([excluded], np.int32).reshape(1, -1)
+    return rank(codes_BC, scores_BC, excluded_BX, POPULAR, k)
+
+
+def test_the_best_candidates_stay_in_their_order():
+    lists = ranked([5, 3, 9, 1], [], 3)
+
+    assert lists.codes_BK.tolist() == [[5, 3, 9]]
+    assert lists.scores_BK[0].tolist() == pytest.approx([1.0, 2 / 3, 1 / 3])
+    assert lists.popular_from_B.tolist() == [3]
+
+
+def test_popular_items_fill_what_is_missing_and_none_comes_twice():
+    lists = ranked([21, 3, EMPTY, EMPTY], [20], 4)
+
+    assert lists.codes_BK.tolist() == [[21, 3, 22, 23]]
+    assert lists.popular_from_B.tolist() == [2]
+
+
+def test_a_list_ends_empty_where_no_item_is_left():
+    lists = rank(
+        np.array([[1]]), np.ones((1, 1), np.float32), np.empty((1, 0), np.int32),
+        (np.array([1, 2]), np.array([0.5, 0.4], np.float32)), 4,
+    )  # fmt: skip
+
+    assert lists.codes_BK.tolist() == [[1, 2, EMPTY, EMPTY]]
+    assert lists.scores_BK[0].tolist() == pytest.approx([1.0, 0.4, 0.0, 0.0])
+
+
+@given(
+    candidates=st.lists(st.integers(-6, 40).filter(lambda c: c != EMPTY), max_size=12, unique=True),
+    padding=st.integers(0, 5),
+    excluded=st.lists(st.integers(-6, 40), max_size=6),
+    k=st.integers(1, 12),
+)
+def test_a_list_has_k_different_items_that_are_allowed(candidates, padding, excluded, k):
+    lists = ranked([*candidates, *[EMPTY] * padding] or [EMPTY], excluded, k)
+
+    codes = lists.codes_BK[0].tolist()
+    wanted = [code for code in candidates if code not in excluded][:k]
+    assert codes[: len(wanted)] == wanted
+    assert lists.popular_from_B[0] == len(wanted)
+    fill = [r for r in POPULAR[0].tolist() if r not in wanted and r not in excluded]
+    assert codes[len(wanted) :] == fill[: k - len(wanted)]
