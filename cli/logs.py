@@ -32,6 +32,8 @@ def configure_logs(level: str = "INFO") -> None:
     root.setLevel(level)
     # The client logs every reconnect and rebalance at INFO: our own events say what matters.
     logging.getLogger("kafka").setLevel(logging.WARNING)
+    # FAISS reports each instruction set that its wheel was built without as a failure.
+    logging.getLogger("faiss").setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -19,7 +19,7 @@ def run_role(construct: Callable[[], Role], *, name: str) -> None:
     """
     import structlog
 
-    from stream.exit_codes import exit_code
+    from stream.exit_codes import BUG, exit_code
 
     log = structlog.get_logger(name)
     stop: list[Callable[[], None]] = []
@@ -41,7 +41,8 @@ def run_role(construct: Callable[[], Role], *, name: str) -> None:
         run()
     except Exception as error:
         code = exit_code(error)
-        log.critical("exiting", error=repr(error), code=code, exc_info=error)
+        # A known cause is said in its message; only a bug needs the stack.
+        log.critical("exiting", error=str(error), code=code, exc_info=code == BUG)
         sys.stderr.flush()
         # Client threads may hang in a broken state: nothing of them is waited for.
         os._exit(code)
