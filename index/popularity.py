@@ -3,6 +3,7 @@
 Shapes: N rows, B clicks of one call, K best rows.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,15 @@ Float64 = NDArray[np.float64]
 
 # Weights are kept relative to a reference time and moved to a new one before they leave float64.
 _MAX_HALF_LIVES: Final = 256.0
+
+
+@dataclass(frozen=True, slots=True)
+class CountsState:
+    """Everything `DecayedCounts` holds: `restore(state())` continues bit for bit."""
+
+    weights_N: Float64
+    reference_ms: int | None
+    newest_ms: int
 
 
 class DecayedCounts:
@@ -35,6 +45,27 @@ class DecayedCounts:
     def __len__(self) -> int:
         """Return the number of rows."""
         return self._num_rows
+
+    @property
+    def newest_ms(self) -> int:
+        """Time of the newest click, 0 before the first."""
+        return self._newest_ms
+
+    def state(self) -> CountsState:
+        """Return a copy of the content."""
+        return CountsState(
+            self._weights_N[: self._num_rows].copy(), self._reference_ms, self._newest_ms
+        )
+
+    def restore(self, state: CountsState) -> None:
+        """Take over the content that `state` returned."""
+        self._weights_N = state.weights_N.astype(np.float64)  # a copy
+        self._num_rows = len(self._weights_N)
+        self._reference_ms, self._newest_ms = state.reference_ms, state.newest_ms
+
+    def set_counts(self, counts_N: Float64 | Float32, time_ms: int) -> None:
+        """Begin anew with counts that are decayed to `time_ms`."""
+        self.restore(CountsState(np.asarray(counts_N, np.float64), time_ms, time_ms))
 
     def add(self, rows_B: Int64, times_ms: int | Int64) -> None:
         """Count clicks, all at one time or each at its own; rows not seen before are added.

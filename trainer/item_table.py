@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from index.popularity import CountsState, DecayedCounts
+
 Int64 = NDArray[np.int64]
 
 _MIN_CAPACITY = 1024
@@ -20,8 +22,8 @@ _NEWCOMER_NOISE = 0.1  # length of the random part of a new vector beside its me
 class ItemTable:
     """Columns of equal length that grow together, doubling their capacity.
 
-    `weights_ND` (raw vectors), `accumulators_N` (Adagrad sums) and `counts_N` (clicks decayed to
-    `counted_ms`) are views that learning writes to; after an `append` they are new ones.
+    `weights_ND` (raw vectors) and `accumulators_N` (Adagrad sums) are views that learning writes
+    to; after an `append` they are new ones. `counts_N` are the clicks decayed to `counted_ms`.
     """
 
     def __init__(self, dim: int, *, count_half_life_ms: float) -> None:
@@ -31,8 +33,7 @@ class ItemTable:
         self._row_of: dict[str, int] = {}
         self._weights = torch.zeros(_MIN_CAPACITY, dim)
         self._accumulators = torch.zeros(_MIN_CAPACITY)
-        self._counts = torch.zeros(_MIN_CAPACITY, dtype=torch.float64)
-        self.counted_ms = 0
+        self._clicks = DecayedCounts(count_half_life_ms)
         self._show_columns()
 
     def __len__(self) -> int:
@@ -62,6 +63,7 @@ class ItemTable:
         if len(self._row_of) != stop:
             raise ValueError("an item was appended twice")
         self._weights[start:stop] = weights_ND
+        self._clicks.grow_to(stop)
         self._show_columns()
 
     def newcomer(self, beside: Sequence[int], rng: np.random.Generator) -> Tensor:
@@ -73,26 +75,38 @@ class ItemTable:
         mean_D = normalize(self.weights_ND[list(beside)], dim=1).mean(0)
         return normalize(normalize(mean_D, dim=0) + _NEWCOMER_NOISE * noise_D, dim=0)
 
+    @property
+    def counts_N(self) -> Tensor:  # noqa: N802 - the shape suffix
+        """Clicks of each item decayed to `counted_ms`, a copy."""
+        return torch.from_numpy(self._clicks.counts(self.counted_ms))
+
+    @property
+    def counted_ms(self) -> int:
+        """Time of the newest counted click."""
+        return self._clicks.newest_ms
+
     def count(self, rows: Int64, time_ms: int) -> None:
         """Count clicks at one time; earlier counts decay to it, time never runs backwards."""
-        if not len(rows):
-            return
-        if time_ms > self.counted_ms:
-            if self.counted_ms:
-                self.counts_N.mul_(0.5 ** ((time_ms - self.counted_ms) / self.half_life_ms))
-            self.counted_ms = time_ms
-        self.set_counts(self.counts_N + _bincount(rows, len(self)), self.counted_ms)
+        self._clicks.add(rows, max(time_ms, self.counted_ms))
 
     def set_counts(self, counts_N: Tensor, counted_ms: int) -> None:
         """Replace all counts, decayed to `counted_ms`."""
-        self.counts_N.copy_(counts_N)
-        self.counted_ms = counted_ms
+        if len(counts_N) != len(self):
+            raise ValueError(f"{len(counts_N)} counts for {len(self)} items")
+        self._clicks.set_counts(counts_N.numpy(), counted_ms)
+
+    def counts_state(self) -> CountsState:
+        """Return the counts as they are kept, for a checkpoint."""
+        return self._clicks.state()
+
+    def restore_counts(self, state: CountsState) -> None:
+        """Take over the counts of a checkpoint."""
+        self._clicks.restore(state)
 
     def _show_columns(self) -> None:
         size = len(self)
         self.weights_ND = self._weights[:size]
         self.accumulators_N = self._accumulators[:size]
-        self.counts_N = self._counts[:size]
 
     def _reserve(self, size: int) -> None:
         capacity = len(self._weights)
@@ -101,8 +115,3 @@ class ItemTable:
         extra = max(size, 2 * capacity) - capacity
         self._weights = torch.cat([self._weights, torch.zeros(extra, self._dim)])
         self._accumulators = torch.cat([self._accumulators, torch.zeros(extra)])
-        self._counts = torch.cat([self._counts, torch.zeros(extra, dtype=torch.float64)])
-
-
-def _bincount(rows: Int64, num_rows: int) -> Tensor:
-    return torch.from_numpy(np.bincount(rows, minlength=num_rows).astype(np.float64))

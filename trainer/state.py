@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from index.popularity import CountsState
 from model.encoders.session_encoder import EncoderConfig
 from trainer.checkpoint import Content
 from trainer.dataset import BufferState
@@ -37,6 +38,7 @@ class _Learning(msgspec.Struct):
     clicks: int
     clicks_since_halving: int
     refused: int
+    counts_reference_ms: int | None
     counted_ms: int
     num_evaluated_items: int
     comparison: Comparison
@@ -52,6 +54,7 @@ def capture(stream: StreamLearner, position: Position) -> Content:
         rng=json.dumps(learner.rng.bit_generator.state),
         dense_steps=learner.dense.num_steps,
         **asdict(learner.progress),
+        counts_reference_ms=learner.items.counts_state().reference_ms,
         counted_ms=learner.items.counted_ms,
         num_evaluated_items=stream.num_evaluated_items,
         comparison=stream.comparison,
@@ -98,7 +101,7 @@ def _learner_tensors(learner: Learner) -> dict[str, Tensor]:
     tensors = {
         "items": learner.items.weights_ND.clone(),
         "accumulators": learner.items.accumulators_N.clone(),
-        "counts": learner.items.counts_N.clone(),
+        "counts": torch.from_numpy(learner.items.counts_state().weights_N),
         "sampling_counts": learner.sampling_counts_N,
     }
     for name, weight in learner.encoder.state_dict().items():
@@ -113,7 +116,9 @@ def _restore_learner(
 ) -> None:
     learner.items.append(ids, tensors["items"])
     learner.items.accumulators_N.copy_(tensors["accumulators"])
-    learner.items.set_counts(tensors["counts"], learning.counted_ms)
+    learner.items.restore_counts(
+        CountsState(tensors["counts"].numpy(), learning.counts_reference_ms, learning.counted_ms)
+    )
     learner.sample_by(tensors["sampling_counts"])
     learner.encoder.load_state_dict(_part(tensors, "encoder."))
     learner.dense.restore(_part(tensors, "adam."), learning.dense_steps)

@@ -105,3 +105,29 @@ def test_a_negative_row_and_a_half_life_of_zero_are_refused() -> None:
         DecayedCounts(HALF_LIFE_MS).add(np.array([-1]), 0)
     with pytest.raises(ValueError, match="half-life"):
         DecayedCounts(0)
+
+
+def test_a_state_continues_bit_for_bit():
+    rng = np.random.default_rng(0)
+    one, other = DecayedCounts(700.0), DecayedCounts(700.0)
+    one.add(rng.integers(9, size=50), 1_000_000)
+    one.add(np.asarray([3]), 1_000_300)
+
+    other.restore(one.state())
+    for counts in (one, other):
+        counts.add(np.asarray([1, 12]), 1_000_777)
+
+    assert np.array_equal(one.counts(1_001_000), other.counts(1_001_000))
+    assert np.array_equal(one.state().weights_N, other.state().weights_N)
+    assert other.newest_ms == 1_000_777
+
+
+def test_set_counts_go_on_decaying_from_their_time():
+    counts = DecayedCounts(1000.0)
+    given_N = np.asarray([4.0, 2.0])
+
+    counts.set_counts(given_N, 5000)
+    counts.add(np.asarray([1]), 6000)
+
+    assert counts.counts(6000).tolist() == [2.0, 2.0]
+    assert given_N.tolist() == [4.0, 2.0]
