@@ -102,9 +102,13 @@ class AtLeastOnce:
 
     def _open(self) -> KafkaProducer:
         producer = self._make_producer()
-        for topic in self._topics:
-            # Their metadata must be there before `_unhurried` keeps the sender from being woken.
-            producer.partitions_for(topic)
+        try:
+            for topic in self._topics:
+                # Their metadata must be there before `_unhurried` keeps the sender from waking.
+                producer.partitions_for(topic)
+        except KafkaError:
+            _end(producer)
+            raise
         return producer
 
     def _send(self, record: Send) -> FutureRecordMetadata:

@@ -1,0 +1,79 @@
+"""Notes of rebalances: live is always a part of what is held."""
+
+from unittest.mock import create_autospec
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kafka import KafkaConsumer, TopicPartition
+from kafka.structs import ConsumerGroupMetadata
+
+from stream.assignment import Assignment, member_generation
+
+TPS = [TopicPartition("clicks", n) for n in range(4)]
+SETS = st.sets(st.sampled_from(TPS))
+
+
+@pytest.fixture
+def consumer():
+    return create_autospec(KafkaConsumer, spec_set=True, instance=True)
+
+
+def test_a_new_partition_is_paused_until_it_is_restored(consumer):
+    assignment = Assignment(consumer)
+
+    assignment.on_partitions_assigned(TPS[:1])
+
+    consumer.pause.assert_called_once_with(TPS[0])
+    assert (assignment.new, assignment.live, assignment.rebalances) == ({TPS[0]}, set(), 1)
+
+
+def test_a_partition_that_went_and_came_back_is_restored(consumer):
+    assignment = Assignment(consumer)
+    assignment.live = {TPS[0], TPS[1]}
+
+    assignment.on_partitions_revoked(TPS[:2])
+    assignment.on_partitions_assigned(TPS[:1])
+
+    assert assignment.new == {TPS[0]}
+    assert assignment.take_gone() == set(TPS[:2])
+    assert assignment.live == set()
+    assert assignment.take_gone() == set()
+
+
+def test_a_partition_that_came_and_went_is_not_restored(consumer):
+    assignment = Assignment(consumer)
+
+    assignment.on_partitions_assigned(TPS[:1])
+    assignment.on_partitions_lost(TPS[:1])
+
+    assert assignment.new == set()
+
+
+@given(steps=st.lists(st.tuples(st.sampled_from(["assigned", "revoked", "lost", "loop"]), SETS)))
+def test_live_is_part_of_what_is_held_after_any_sequence(steps):
+    assignment = Assignment(create_autospec(KafkaConsumer, spec_set=True, instance=True))
+    held = set()
+    for step, partitions in steps:
+        if step == "assigned":
+            held |= partitions
+            assignment.on_partitions_assigned(partitions)
+        elif step == "loop":
+            assignment.take_gone()
+            assignment.live |= assignment.new
+            assignment.new = set()
+            assert assignment.live == held
+        else:
+            getattr(assignment, f"on_partitions_{step}")(partitions & held)
+            held -= partitions
+        assert assignment.live - assignment.gone <= held
+        assert assignment.new <= held
+
+
+@pytest.mark.parametrize(
+    ("generation", "member", "expected"), [(7, "m", 7), (7, "", -1), (-1, "", -1)]
+)
+def test_the_generation_counts_only_with_a_member_id(consumer, generation, member, expected):
+    consumer.group_metadata.return_value = ConsumerGroupMetadata("app", generation, member, None)
+
+    assert member_generation(consumer) == expected

@@ -1,0 +1,181 @@
+"""From records to columns: every record has one verdict, every click its seat."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stream.validation import partition_of
+from worker.intake import judge_records, seat
+from worker.ledger import Ledger
+from worker.replay import expected_outcomes
+from worker.sessions import Sessions
+
+NOW_MS = 1_790_000_000_000
+DAY_MS = 86_400_000
+PARTITIONS = 4
+HOME = partition_of(b"u1", PARTITIONS)
+AWAY = (HOME + 1) % PARTITIONS
+
+
+@pytest.fixture
+def sessions():
+    return Sessions(2, max_live=1000)
+
+
+@pytest.fixture
+def make(make_record):
+    """Make a record of a topic of four partitions."""
+    return lambda *offset, **fields: make_record(*offset, num_partitions=PARTITIONS, **fields)
+
+
+def judged_by(sessions, records, ledgers=None):
+    ledgers = ledgers or {number: Ledger() for number in range(PARTITIONS)}
+    return judge_records(records, ledgers, sessions, num_partitions=PARTITIONS, ttl_ms=30 * DAY_MS)
+
+
+def outcome_of(intake):
+    """The kind and the reason of an intake's only record."""
+    found = [("recommended", "") for _ in intake.judged]
+    found += [("dead", dead.reason) for dead in intake.dead]
+    found += [("skipped", reason) for _, reason in intake.skipped]
+    (only,) = found
+    return only
+
+
+def cloud_event(**data):
+    click = {"user_id": "u1", "item_id": "i1", "timestamp": NOW_MS} | data
+    return json.dumps({"specversion": "1.0", "data": click}).encode()
+
+
+INPUTS = {
+    "a click": ({}, "recommended", ""),
+    "no key": ({"key": None}, "recommended", ""),
+    "no key, elsewhere": ({"key": None, "partition": AWAY}, "dead", "misrouted"),
+    "elsewhere": ({"partition": AWAY}, "dead", "misrouted"),
+    "another's key": ({"key": b"u2"}, "dead", "misrouted"),
+    "an empty key": ({"key": b"", "user": "u1", "value": b"{"}, "dead", "malformed"),
+    "no value": ({"value": b""}, "dead", "malformed"),
+    "half a value": ({"value": b'{"user_id": '}, "dead", "malformed"),
+    "no item": ({"value": b'{"user_id": "u1", "timestamp": 1}'}, "dead", "missing"),
+    "infinity": ({"timestamp": float("inf")}, "dead", "hostile"),
+    "nesting": ({"value": b"[" * 9000}, "dead", "hostile"),
+    "digits": ({"timestamp": 10**19}, "dead", "range"),
+    "a list as user": ({"user_id": ["u1"]}, "dead", "type"),
+    "an empty item": ({"item": ""}, "dead", "id"),
+    "UTF-16": ({"value": "{}".encode("utf-16")}, "dead", "encoding"),
+    "20 KB": ({"context": {"x": "y" * 20_000}}, "dead", "oversize"),
+    "a month and a minute ago": (
+        {"timestamp": NOW_MS - 30 * DAY_MS - 60_000}, "skipped", "ancient",
+    ),
+    "a month ago": ({"timestamp": NOW_MS - 30 * DAY_MS}, "recommended", ""),
+    "a purchase": ({"type": "purchase"}, "skipped", "unsupported"),
+    "a newer schema": ({"schema": 2}, "skipped", "unsupported"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "kind", "reason"), INPUTS.values(), ids=INPUTS)
+@pytest.mark.parametrize("known", [False, True], ids=["new user", "known user"])
+def test_each_input_has_its_verdict(make, sessions, known, fields, kind, reason):
+    if known:
+        sessions.create(HOME, "u1")
+
+    record = make(0, **fields)
+
+    assert outcome_of(judged_by(sessions, [record])) == (kind, reason)
+    replayed = expected_outcomes([record], num_partitions=PARTITIONS, ttl_ms=30 * DAY_MS)
+    assert (replayed[0].outcome, replayed[0].reason) == (kind, reason)
+
+
+@pytest.mark.parametrize(
+    ("stated", "judged"),
+    [
+        (NOW_MS, NOW_MS),
+        (NOW_MS + 300_000, NOW_MS + 300_000),
+        (NOW_MS + 300_001, NOW_MS),
+        (NOW_MS // 1000, NOW_MS),
+        (NOW_MS * 1000, NOW_MS),
+    ],
+)
+def test_a_time_is_in_milliseconds_and_not_far_ahead_of_the_log(make, sessions, stated, judged):
+    intake = judged_by(sessions, [make(0, timestamp=stated)])
+
+    assert intake.judged[0].time_ms == judged
+
+
+def test_log_time_never_goes_back_and_each_partition_has_its_own(make, sessions):
+    ledgers = {number: Ledger() for number in range(PARTITIONS)}
+    records = [
+        make(0, log_time=NOW_MS),
+        make(1, log_time=NOW_MS - 60 * DAY_MS, timestamp=NOW_MS - 60 * DAY_MS),
+        make(0, partition=AWAY, log_time=5),
+    ]
+
+    intake = judged_by(sessions, records, ledgers)
+
+    assert [reason for _, reason in intake.skipped] == ["ancient"]
+    assert (ledgers[HOME].log_time, ledgers[AWAY].log_time) == (NOW_MS, 5)
+
+
+def test_an_envelope_is_opened_and_a_broken_one_is_dead(make, sessions):
+    structured = [("content-type", b"application/cloudevents+json; charset=utf-8")]
+    whole, broken = make(0, value=cloud_event(item_id="i9")), make(0, value=b'{"data": ')
+
+    intake = judged_by(sessions, [whole._replace(headers=structured)])
+
+    assert intake.judged[0].event.item_id == "i9"
+    assert outcome_of(judged_by(sessions, [broken._replace(headers=structured)]))[0] == "dead"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "user_id": st.sampled_from(["u1", "u2", "é"]) | JSON,
+        "item_id": st.sampled_from(["i1", "i2"]) | JSON,
+        "timestamp": st.sampled_from([NOW_MS, 0, -1, "2026-11-23T10:00:00Z"]) | JSON,
+        "event_id": st.sampled_from(["e1", "e2"]) | JSON,
+        "session_id": JSON,
+        "consent": st.booleans() | JSON,
+    },
+)
+VALUE = st.binary(max_size=30) | FIELDS.map(
+    lambda fields: json.dumps(
+        {"user_id": "u1", "item_id": "i1", "timestamp": NOW_MS} | fields
+    ).encode()
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    values=st.lists(st.tuples(VALUE, st.sampled_from([b"u1", b"u2", None, b"\xff"])), max_size=12),
+    cut=st.integers(0, 12),
+)
+def test_any_records_have_one_outcome_each_that_of_a_replay(make, values, cut):
+    records = [make(n, value=value, key=key) for n, (value, key) in enumerate(values)]
+    sessions = Sessions(2, max_live=1000)
+    ledgers = {number: Ledger() for number in range(PARTITIONS)}
+    found = {}
+
+    for batch in (records[:cut], records[cut:]):
+        intake = judged_by(sessions, batch, ledgers)
+        seated = seat(intake, sessions, ledgers, lambda item: 1)
+        sessions.offset_S[seated.clicks.slot_B] = seated.clicks.offset_B
+        found |= {j.record.offset: ("recommended", "", j.time_ms) for j in seated.judged}
+        found |= {d.record.offset: ("dead", d.reason, 0) for d in intake.dead}
+        found |= {r.offset: ("skipped", reason, 0) for r, reason in intake.skipped}
+        assert not found.keys() - {r.offset for r in records}
+
+    expected = expected_outcomes(records, num_partitions=PARTITIONS, ttl_ms=30 * DAY_MS)
+    assert found == {
+        offset: (e.outcome, e.reason, e.time_ms if e.outcome == "recommended" else 0)
+        for offset, e in expected.items()
+    }
