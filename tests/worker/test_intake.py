@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -179,3 +178,103 @@ def test_any_records_have_one_outcome_each_that_of_a_replay(make, values, cut):
         offset: (e.outcome, e.reason, e.time_ms if e.outcome == "recommended" else 0)
         for offset, e in expected.items()
     }
+
+
+@pytest.fixture
+def ledgers():
+    return {number: Ledger() for number in range(PARTITIONS)}
+
+
+@pytest.fixture
+def seated(sessions, ledgers):
+    """Judge and seat records; the code of an item is its number."""
+
+    def run(*records):
+        intake = judged_by(sessions, records, ledgers)
+        return intake, seat(intake, sessions, ledgers, lambda item: int(item[1:]))
+
+    return run
+
+
+def test_the_clicks_of_one_user_share_a_slot_in_log_order(seated, make, sessions):
+    _, seats = seated(*(make(n, item=f"i{n}", session_id=f"s{n % 2}") for n in range(4)))
+
+    slot = sessions.find(HOME, "u1")
+    assert seats.clicks.slot_B.tolist() == [slot] * 4
+    assert seats.clicks.code_B.tolist() == [0, 1, 2, 3]
+    assert seats.clicks.offset_B.tolist() == [0, 1, 2, 3]
+    hashes = seats.clicks.session_hash_B.tolist()
+    assert hashes[0] == hashes[2] != hashes[1] == hashes[3]
+    assert (seats.owners, seats.undo.created) == ({slot: (HOME, "u1")}, [(HOME, "u1")])
+
+
+def test_each_click_without_consent_sits_alone_and_is_nobodys(seated, make, sessions):
+    _, seats = seated(make(0), *(make(n, consent=False, event_id="e") for n in (1, 2)))
+
+    assert len(set(seats.clicks.slot_B.tolist())) == 3
+    assert sorted(seats.clicks.slot_B.tolist()[1:]) == sorted(seats.scratch)
+    assert list(seats.owners.values()) == [(HOME, "u1")]
+    assert len(sessions) == 1
+
+
+def test_a_click_is_a_repeat_by_the_ledger_or_by_its_session(seated, make, sessions, ledgers):
+    sessions.offset_S[sessions.create(HOME, "u1")] = 5
+    ledgers[HOME].next_offset = 4
+
+    _, seats = seated(make(2), make(5), make(6), make(3, consent=False))
+
+    assert seats.clicks.repeat_B.tolist() == [True, True, False, False]
+
+
+def test_a_duplicate_leaves_the_clicks_and_its_seat(seated, make):
+    intake, seats = seated(make(0, event_id="e"), make(1), make(2, event_id="e", item="i7"))
+
+    assert [(record.offset, reason) for record, reason in intake.skipped] == [(2, "duplicate")]
+    assert seats.clicks.offset_B.tolist() == [0, 1]
+    assert len(seats.judged) == len(seats.clicks) == 2
+
+
+def test_undoing_a_batch_forgets_its_users_and_its_event_ids(seated, make, sessions):
+    _, first = seated(make(0, event_id="e"))
+    sessions.roll_back(first.undo)
+
+    intake, again = seated(make(0, event_id="e"))
+
+    assert (len(again.clicks), intake.skipped) == (1, [])
+
+
+def crowd(sessions, count):
+    """Fill the slabs with users of another partition, the first one idle for longest."""
+    for n in range(count):
+        slot = sessions.create(9, f"c{n}")
+        sessions.time_S[slot], sessions.offset_S[slot] = n, 100 + n
+
+
+def test_who_was_idle_for_longest_makes_room_but_nobody_of_the_batch(seated, make, sessions):
+    sessions.time_S[sessions.create(HOME, "u1")] = -1
+    crowd(sessions, 999)
+
+    _, seats = seated(make(0), make(0, user="u2"))
+
+    assert sorted(seats.evicted) == [(9, f"c{n}", 100 + n) for n in range(10)]
+    assert sessions.find(9, "c0") == -1
+    assert sessions.find(HOME, "u1") >= 0
+    assert len(sessions) == 991
+
+
+def test_nobody_is_evicted_for_clicks_without_consent_or_of_known_users(seated, make, sessions):
+    sessions.create(HOME, "u1")
+    crowd(sessions, 999)
+
+    _, seats = seated(make(0), make(1, user="u2", consent=False))
+
+    assert seats.evicted == []
+
+
+def test_a_batch_of_more_users_than_may_live_is_seated(seated, make, sessions):
+    crowd(sessions, 3)
+
+    _, seats = seated(*(make(n, user=f"v{n}") for n in range(1200)))
+
+    assert len(sessions) == len(set(seats.clicks.slot_B.tolist())) == 1200
+    assert {user for _, user, _ in seats.evicted} == {"c0", "c1", "c2"}
