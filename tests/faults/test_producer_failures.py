@@ -18,6 +18,9 @@ class FailingOnce:
         self._left = count
         self._after = after
 
+    def fail_next(self):
+        self._left = 1
+
     def __getattr__(self, name):
         real = getattr(self._producer, name)
         if name != self._method or self._left <= 0:
@@ -90,3 +93,35 @@ def test_a_commit_whose_answer_was_lost_is_kept(system, publish_bundle, wait_unt
     report = system.verify()
     assert report.violations == []
     assert (report.clicks, report.repeated, report.pending) == (30, 0, 0)
+
+
+def test_an_eviction_that_failed_is_undone_on_every_partition(
+    make_system, kafka, publish_bundle, wait_until, monkeypatch
+):
+    system = make_system(kafka, worker={"sessions": {"max_live": 1000}})
+    system.announce(publish_bundle())
+    real, broken = clients.producer, []
+
+    def breakable(settings, *, client_id):
+        broken.append(FailingOnce(real(settings, client_id=client_id), "send", 0, False))
+        return broken[-1]
+
+    monkeypatch.setattr(clients, "producer", breakable)
+    worker = system.start_worker()
+    for n in range(1000):
+        system.click(f"u{n}", f"i{n % 200}")
+    system.flush()
+    wait_until(lambda: worker.value("clicks_total") == 1000, 30, "a thousand users are live")
+
+    broken[0].fail_next()
+    system.click("one too many", "i1")
+    system.flush()
+    wait_until(lambda: worker.value("clicks_total") == 1001, 30, "the batch is answered again")
+    for n in range(40):
+        system.click(f"u{n}", "i7")
+    system.flush()
+    wait_until(lambda: worker.value("clicks_total") == 1041, 30, "the evicted click again")
+    worker.stop()
+
+    assert worker.value("commit_failures_total", reason="rolled_back") == 1
+    assert system.verify().violations == []

@@ -18,7 +18,7 @@ def quick_system(kafka, make_system, publish_bundle):
     return made
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_after_kill_9_a_second_worker_answers_every_click(
     quick_system, start_process, start_load, answered, wait_until, seed
 ):

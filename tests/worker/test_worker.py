@@ -5,6 +5,7 @@ import threading
 import pytest
 
 import worker.restore
+from stream.changelog import MARKER_KEY, Marker, encode_marker
 
 pytestmark = pytest.mark.kafka
 
@@ -166,3 +167,77 @@ def test_a_stop_in_the_middle_of_a_restore_ends_cleanly(
     second.stop()
 
     assert system.verify().violations == []
+
+
+def test_a_first_start_that_died_between_marker_and_commit_is_started_again(
+    system, publish_bundle, wait_until
+):
+    system.announce(publish_bundle())
+    marker = Marker(next_offset=0, generation=-1, version="", log_time=0)
+    for partition in range(2):
+        system.producer.send(
+            system.settings.topics.sessions,
+            value=encode_marker(marker),
+            key=MARKER_KEY,
+            partition=partition,
+        )
+    for n in range(10):
+        system.click(f"u{n}", f"i{n}")
+    system.flush()
+
+    running = system.start_worker()
+    wait_until(lambda: running.value("clicks_total") == 10, 30, "every click is answered")
+    running.stop()
+
+    report = system.verify()
+    assert (report.violations, report.clicks, report.repeated) == ([], 10, 0)
+
+
+def test_a_running_system_can_be_verified(system, publish_bundle, wait_until):
+    system.announce(publish_bundle())
+    running = system.start_worker()
+    done = threading.Event()
+
+    def publish_clicks():
+        n = 0
+        while not done.wait(0.01):
+            for _ in range(10):
+                system.click(f"u{n % 30}", f"i{n % 200}")
+                n += 1
+        system.flush()
+
+    load = threading.Thread(target=publish_clicks)
+    load.start()
+    try:
+        wait_until(lambda: running.value("clicks_total") > 300, 30, "it answers")
+        reports = [system.verify() for _ in range(3)]
+    finally:
+        done.set()
+        load.join()
+
+    assert [report.violations for report in reports] == [[], [], []]
+    assert all(report.clicks > 0 for report in reports)
+
+
+def test_metrics_agree_with_the_topics(system, publish_bundle, wait_until):
+    system.announce(publish_bundle())
+    running = system.start_worker()
+    for n in range(50):
+        system.click(f"u{n % 5}", f"i{n}")
+    system.send("{", "u1")
+    system.flush()
+    wait_until(lambda: running.value("clicks_total") == 51, 30, "every click has an outcome")
+    clicks = system.settings.topics.clicks
+
+    def lags():
+        labels = [{"topic": clicks, "partition": str(p)} for p in range(2)]
+        names = ("consumer_lag_records", "consumer_lag_seconds")
+        return [running.value(name, **label) for name in names for label in labels]
+
+    wait_until(lambda: lags() == [0, 0, 0, 0], 10, "no lag is left")
+    assert running.value("recommendation_latency_seconds_count") == 50
+    assert running.value("batch_clicks_sum") == 51
+    assert running.value("sessions") == 5
+    assert running.health.missing == []
+    report = system.verify()
+    assert (report.clicks, report.recommendations, report.dead_letters) == (51, 50, 1)
