@@ -1,0 +1,50 @@
+"""A version as it serves: its names, and popular items by falling share."""
+
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pytest
+
+from index.item_index import IndexPlan, ItemIndex
+from worker.version import serving_version
+
+
+@pytest.fixture
+def serve(make_bundle):
+    """Make a version of items with the given click counts."""
+
+    def make(counts, num_popular):
+        popularity_N = np.array(counts, np.float32)
+        bundle = make_bundle(ids=tuple(f"i{n}" for n in range(len(counts))), version="v7")
+        bundle = replace(bundle, popularity_N=popularity_N)
+        index = ItemIndex.build(bundle.vectors_ND, IndexPlan())
+        return serving_version(bundle, index, 3, num_popular)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("counts", "num_popular", "rows", "shares"),
+    [
+        ([1, 5, 4], 2, [1, 2], [0.5, 0.4]),
+        ([1, 5, 4], 9, [1, 2, 0], [0.5, 0.4, 0.1]),
+        ([2, 3, 2, 3], 4, [1, 3, 0, 2], [0.3, 0.3, 0.2, 0.2]),
+        ([0, 0, 0], 2, [0, 1], [0, 0]),
+        ([0.25, 0.25], 2, [0, 1], [0.25, 0.25]),
+    ],
+)
+def test_popular_items_come_by_falling_share_and_ties_by_row(
+    serve, counts, num_popular, rows, shares
+):
+    version = serve(counts, num_popular)
+
+    assert version.popular_rows_P.tolist() == rows
+    assert version.popular_scores_P.tolist() == pytest.approx(shares)
+
+
+def test_a_version_is_named_by_its_manifest_and_never_changes(serve):
+    version = serve([1, 2], 1)
+
+    assert (version.number, version.name, version.encoder_version) == (3, "v7", "v7")
+    with pytest.raises(FrozenInstanceError):
+        version.number = 4
