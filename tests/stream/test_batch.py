@@ -27,6 +27,7 @@ class Future:
 class Sender:
     def __init__(self, stuck):
         self._stuck = stuck
+        self.woken = 0
 
     def force_close(self):
         pass
@@ -38,7 +39,7 @@ class Sender:
         return self._stuck
 
     def wakeup(self):
-        pass
+        self.woken += 1
 
 
 class Producer:
@@ -53,10 +54,12 @@ class Producer:
         self._note("metadata")
 
     def send(self, topic, **record):
+        self._sender.wakeup()  # as the client does at each record that opens a batch
         self._note("send")
         return Future(self._fails == "future")
 
     def flush(self, timeout):
+        self._sender.wakeup()
         self._note("flush")
 
     def close(self, timeout):
@@ -171,3 +174,69 @@ def test_closing_ends_the_producer(make_committer, calls):
     make_committer(Producer(calls)).close()
 
     assert calls == ["metadata", "closed"]
+
+
+@pytest.mark.parametrize("fails", ["", "send"])
+def test_the_sender_sleeps_until_the_flush_and_can_be_woken_ever_after(
+    make_committer, calls, fails
+):
+    producer = Producer(calls, fails=fails)
+    committer = make_committer(producer, Producer(calls))
+
+    committer.commit(SENDS, BEFORE, AFTER)
+
+    assert producer._sender.woken == (0 if fails else 1)
+    producer._sender.wakeup()
+    assert producer._sender.woken == (1 if fails else 2)
+
+
+def test_a_bug_in_what_is_sent_is_raised_with_the_sender_awake(make_committer, calls, consumer):
+    producer = Producer(calls)
+    committer = make_committer(producer)
+
+    def sends():
+        yield SENDS[0]
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        committer.commit(sends(), BEFORE, AFTER)
+    producer._sender.wakeup()
+
+    assert producer._sender.woken == 1
+    consumer.commit.assert_not_called()
+
+
+OTHER = TopicPartition("clicks", 1)
+
+
+@pytest.mark.parametrize(
+    ("committed", "outcome"),
+    [
+        ({TP: 7, OTHER: 3}, Outcome.KEPT),
+        ({TP: 5, OTHER: 2}, Outcome.ROLLED_BACK),
+        ({TP: 7, OTHER: 2}, Outcome.UNKNOWN),
+        ({TP: 5, OTHER: None}, Outcome.UNKNOWN),
+    ],
+)
+def test_partitions_that_went_apart_are_unknown(
+    make_committer, calls, consumer, committed, outcome
+):
+    consumer.commit.side_effect = KafkaTimeoutError("planted")
+    consumer.committed.side_effect = lambda tp, timeout_ms: committed[tp]
+    committer = make_committer(Producer(calls), Producer(calls))
+
+    assert committer.commit(SENDS, BEFORE | {OTHER: 2}, AFTER | {OTHER: 3}) is outcome
+
+
+def test_pauses_before_a_new_producer_grow_to_five_seconds(make_committer, calls, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    monkeypatch.setattr(module.time, "monotonic", lambda: sum(pauses))
+    away = [Producer([], fails="metadata") for _ in range(30)]
+    committer = make_committer(Producer(calls, fails="flush"), *away)
+
+    with pytest.raises(KafkaTimeoutError):
+        committer.commit(SENDS, BEFORE, AFTER)
+    assert pauses[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert max(pauses) == 5.0
+    assert 60 < sum(pauses) < 66

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from worker.hits import NextClickMeter
 from worker.sessions import EMPTY
@@ -49,3 +51,27 @@ def test_an_empty_batch_counts_nothing(meter):
     empty = np.empty(0, np.int64)
 
     assert meter.measure(empty, empty, empty.astype(bool), np.empty((0, 3), np.int32)) == (0, 0)
+
+
+CLICK = st.tuples(
+    st.sampled_from([0, 1, 2, 1023, 1024, 5000]),
+    st.integers(-3, 5).filter(lambda code: code != EMPTY),
+    st.booleans(),
+    st.lists(st.integers(0, 5), min_size=3, max_size=3, unique=True)
+    | st.sampled_from([[EMPTY] * 3, [4, EMPTY, EMPTY], [-2, 1, 2]]),
+)
+
+
+@given(batches=st.lists(st.lists(CLICK, min_size=1, max_size=12), max_size=6))
+def test_any_batches_count_as_clicks_one_by_one_do(batches):
+    meter, lists = NextClickMeter(3), {}
+    for batch in batches:
+        evaluated = hits = 0
+        for slot, code, continued, shown in batch:
+            before = [item for item in lists.get(slot, []) if item != EMPTY]
+            if continued and before:
+                evaluated += 1
+                hits += code in before
+            lists[slot] = shown
+
+        assert measure(meter, *batch) == (evaluated, hits)

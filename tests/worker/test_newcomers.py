@@ -47,3 +47,25 @@ def test_codes_that_no_session_holds_are_freed_once_there_are_many(newcomers, mo
 
     assert len(newcomers) == 1
     assert newcomers.item_id(codes[1]) == "b"
+
+
+def test_a_newcomer_enters_the_lists_of_its_session_half_way_down(make_version):
+    version, newcomers = make_version(), Newcomers(16)
+    query_D = np.full(16, 0.25, np.float32)
+    scores_BK, _ = version.index.search(query_D[None], 20)
+    code = newcomers.code("a")
+
+    version.index.add(code, newcomers.learn(code, query_D, float(scores_BK[0, 10])))
+
+    _, codes_BK = version.index.search(query_D[None], 20)
+    assert codes_BK[0].tolist().index(code) in (10, 11)
+
+
+def test_another_versions_vectors_are_forgotten_but_not_the_codes(newcomers):
+    code = newcomers.code("a")
+    newcomers.learn(code, np.ones(2, np.float32), 1.0)
+
+    newcomers.renew(3, set)
+
+    assert newcomers.learn(code, np.ones(3, np.float32), 0.5).tolist() == [0.5] * 3
+    assert newcomers.item_id(code) == "a"
