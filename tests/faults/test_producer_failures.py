@@ -1,5 +1,7 @@
 """A producer that fails once in the middle of a batch: rolled back or settled, never guessed."""
 
+import time
+
 import pytest
 from kafka import KafkaConsumer
 from kafka.errors import KafkaTimeoutError
@@ -108,8 +110,9 @@ def test_an_eviction_that_failed_is_undone_on_every_partition(
 
     monkeypatch.setattr(clients, "producer", breakable)
     worker = system.start_worker()
-    for n in range(1000):
-        system.click(f"u{n}", f"i{n % 200}")
+    start_ms = time.time_ns() // 1_000_000 - 1_000_000
+    for n in range(1000):  # the longest idle ones are on both partitions
+        system.click(f"u{n}", f"i{n % 200}", timestamp=start_ms + n)
     system.flush()
     wait_until(lambda: worker.value("clicks_total") == 1000, 30, "a thousand users are live")
 
