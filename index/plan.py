@@ -72,7 +72,12 @@ def plan_lists(
 ) -> IndexPlan | None:
     """Return the smallest nprobe that meets the target, None above `max_share` of the lists."""
     sample_QD = np.random.default_rng(seed).permutation(queries_QD)[:MAX_QUERIES]
-    centroids_CD = _centroids(vectors_ND, int(LISTS_PER_ROOT * len(vectors_ND) ** 0.5), seed)
+    num_lists = int(LISTS_PER_ROOT * len(vectors_ND) ** 0.5)
+    # Popular items lie near the mean query and are in many results. A list of their own makes it
+    # certain that they are found early; k-means alone leaves them apart for some seeds.
+    centroids_CD = np.concatenate(
+        [_centroids(vectors_ND, num_lists - 1, seed), _mean_direction(sample_QD)]
+    )
     quantiser = faiss.IndexFlatIP(vectors_ND.shape[1])
     quantiser.add(centroids_CD)
     list_numbers_N = quantiser.search(vectors_ND, 1)[1][:, 0].astype(np.int32)
@@ -130,6 +135,11 @@ def _centroids(vectors_ND: Float32, num_lists: int, seed: int) -> Float32:
     centroids_CD = kmeans.centroids
     assert centroids_CD is not None
     return np.asarray(centroids_CD, np.float32)
+
+
+def _mean_direction(queries_QD: Float32) -> Float32:
+    mean_1D: Float32 = queries_QD.mean(axis=0, keepdims=True)
+    return mean_1D / max(float(np.linalg.norm(mean_1D)), 1e-12)
 
 
 def _exact_threshold(vectors_ND: Float32, queries_QD: Float32, k: int) -> Float32:
