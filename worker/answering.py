@@ -130,6 +130,7 @@ class Answering:
         """Take note that the batch is committed."""
         self._release(batch.seated)
         self._learn_newcomers(batch)
+        self._newcomers.trim(self.sessions.codes_in_use)
         self._measure(batch, records, now_seconds)
 
     def roll_back(self, batch: Batch) -> None:
@@ -198,8 +199,8 @@ class Answering:
             try:
                 self.version.index.add(code, vector_D)
             except IndexFullError:
+                self._newcomers.unlearn(code)
                 self._metrics.fallbacks.labels("side_buffer_full").inc()
-                return
 
     def _measure(self, batch: Batch, records: list[ConsumerRecord], now_seconds: float) -> None:
         metrics, seated, answers = self._metrics, batch.seated, batch.answers

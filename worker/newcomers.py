@@ -19,7 +19,8 @@ class Newcomers:
 
     A newcomer's vector is the mean of the session queries that led to its first clicks, scaled to
     the score of the middle of the lists that these sessions got: so it enters lists of similar
-    sessions half way down. Codes are bounded by the rings that hold them: `renew` frees the rest.
+    sessions half way down. Codes are bounded by the rings and vectors that hold them: `trim` frees
+    the rest.
     """
 
     def __init__(self, dim: int) -> None:
@@ -29,6 +30,7 @@ class Newcomers:
         self._sums: dict[int, Array] = {}
         self._clicks: dict[int, int] = {}
         self._next = _FIRST
+        self._kept = 0
 
     def __len__(self) -> int:
         """Number of items known here only."""
@@ -54,6 +56,11 @@ class Newcomers:
         self._clicks[code] = self._clicks.get(code, 0) + 1
         return sum_D / np.float32(self._clicks[code])
 
+    def unlearn(self, code: int) -> None:
+        """Give up the item's vector: no index holds it."""
+        self._sums.pop(code, None)
+        self._clicks.pop(code, None)
+
     def admit(self, row_of: Callable[[str], int]) -> dict[int, int]:
         """Give up the items that a new catalogue names: returns code → catalogue row."""
         rows = {code: row_of(item_id) for code, item_id in self._names.items()}
@@ -63,19 +70,25 @@ class Newcomers:
         return admitted
 
     def renew(self, dim: int, codes_in_use: Callable[[], set[int]]) -> None:
-        """Prepare for another version: vectors of the old one mean nothing in its space.
-
-        Codes that no session holds are freed once there are many; `codes_in_use` reads all rings.
-        """
+        """Prepare for another version: vectors of the old one mean nothing in its space."""
         self._dim = dim
         self._sums.clear()
         self._clicks.clear()
-        if len(self._names) > _MANY:
-            used = codes_in_use()
-            for code in [code for code in self._names if code not in used]:
-                self._forget(code)
+        self._kept = 0
+        self.trim(codes_in_use)
+
+    def trim(self, codes_in_use: Callable[[], set[int]]) -> None:
+        """Free the codes that no session and no vector holds, once there are many.
+
+        `codes_in_use` reads all rings, so it is not asked again before their number has doubled.
+        """
+        if len(self._names) <= max(_MANY, 2 * self._kept):
+            return
+        used = codes_in_use() | self._clicks.keys()
+        for code in [code for code in self._names if code not in used]:
+            self._forget(code)
+        self._kept = len(self._names)
 
     def _forget(self, code: int) -> None:
         del self._ids[self._names.pop(code)]
-        self._sums.pop(code, None)
-        self._clicks.pop(code, None)
+        self.unlearn(code)

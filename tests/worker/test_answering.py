@@ -9,9 +9,10 @@ from stream.changelog import MARKER_KEY, Marker, decode
 from stream.headers import parse_headers, provenance
 from stream.messages import decode_recommendation
 from stream.settings import TopicSettings
+from worker import newcomers
 from worker.answering import Answering
 from worker.ledger import Ledger
-from worker.metrics import STAGES, StageClock, WorkerMetrics
+from worker.metrics import WorkerMetrics
 from worker.outputs import Writer
 from worker.sessions import EMPTY
 from worker.settings import WorkerSettings
@@ -232,6 +233,18 @@ def test_a_full_side_buffer_is_counted_and_harms_nothing(make_bench, make_bundle
     assert bench.value("index_items", part="side") == 1
 
 
+def test_passing_items_are_forgotten_and_those_in_lists_are_not(bench, make_record, monkeypatch):
+    monkeypatch.setattr(newcomers, "_MANY", 10)
+    bench.answer(make_record(0, item="i1"), make_record(1, item="brand new"))
+
+    for n in range(100):
+        bench.answer(make_record(2 + n, user=f"v{n}", item=f"passing {n}", consent=False))
+
+    assert len(bench.answering._newcomers) < 20
+    (answer,) = bench.lists(bench.answer(make_record(200, user="other", item="i1")))
+    assert "brand new" in [item.item_id for item in answer.items]
+
+
 def test_the_first_of_an_unknown_items_session_is_popular(bench, make_record):
     (answer,) = bench.lists(bench.answer(make_record(0, item="never seen")))
 
@@ -266,22 +279,6 @@ def test_metrics_of_a_batch(bench, make_record):
     assert bench.value("sessions") == 1
     assert [send.partition for send in bench.sent(batch, "clicks.dlq")] == [0]
     assert all(bench.value("stage_duration_seconds_count", stage=s) for s in ("decode", "rank"))
-
-
-def test_the_clock_of_the_stages_knows_its_stages():
-    ticks = iter([0.0, 1.0, 1.5, 4.0, 5.0])
-    registry = CollectorRegistry()
-    clock = StageClock(WorkerMetrics(registry), now=lambda: next(ticks))
-    clock.start()
-
-    clock.lap("poll")
-    clock.lap(STAGES[1])
-
-    total = "nextclick_stage_duration_seconds_sum"
-    assert registry.get_sample_value(total, {"stage": "poll"}) == 0.5
-    assert registry.get_sample_value(total, {"stage": STAGES[1]}) == 2.5
-    with pytest.raises(KeyError):
-        clock.lap("lunch")
 
 
 def test_no_list_holds_an_empty_place(bench, make_record):

@@ -123,3 +123,5 @@ def test_a_batch_is_timed_stage_by_stage_without_the_pause_between(metrics, valu
 
     assert {value("stage_duration_seconds_sum", stage=stage) for stage in STAGES} == {2.0}
     assert {value("stage_duration_seconds_count", stage=stage) for stage in STAGES} == {2}
+    with pytest.raises(KeyError):
+        clock.lap("lunch")

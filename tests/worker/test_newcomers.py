@@ -69,3 +69,34 @@ def test_another_versions_vectors_are_forgotten_but_not_the_codes(newcomers):
 
     assert newcomers.learn(code, np.ones(3, np.float32), 0.5).tolist() == [0.5] * 3
     assert newcomers.item_id(code) == "a"
+
+
+def test_codes_with_a_vector_stay_and_rings_are_read_again_when_there_are_twice_as_many(
+    newcomers, monkeypatch
+):
+    monkeypatch.setattr(module, "_MANY", 2)
+    newcomers.learn(newcomers.code("learned"), np.ones(2, np.float32), 1.0)
+    held = {newcomers.code(item) for item in "abc"}
+    reads = []
+
+    def codes_in_use():
+        reads.append(len(newcomers))
+        return held
+
+    for n in range(9):
+        newcomers.code(f"passing {n}")
+        newcomers.trim(codes_in_use)
+
+    assert reads == [5, 9]
+    assert len(newcomers) == 4 + 3
+    assert {newcomers.item_id(code) for code in (-2, *held)} == {"learned", "a", "b", "c"}
+
+
+def test_an_item_whose_vector_is_given_up_learns_anew(newcomers):
+    code = newcomers.code("a")
+    newcomers.learn(code, np.ones(2, np.float32), 1.0)
+
+    newcomers.unlearn(code)
+    newcomers.unlearn(code)
+
+    assert newcomers.learn(code, np.ones(2, np.float32), 0.5).tolist() == [0.5, 0.5]
