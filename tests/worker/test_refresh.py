@@ -1,5 +1,6 @@
 """New versions: what is refused, for which reason, and that the old one goes on."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -237,3 +238,24 @@ def test_a_bundle_that_fails_its_golden_sessions_is_refused(
     _, count = follow([[announced(published=published)]])
 
     wait_until(lambda: count("refused", "golden") == 1, 10, "refused")
+
+
+def test_a_version_with_a_nan_is_refused_though_its_checksums_are_right(
+    follow, announced, publish_bundle, wait_until
+):
+    published = publish_bundle(version=version_name(2), seed=2)
+    folder = Path(published.uri.removeprefix("file:"))
+    data = nan_vectors((folder / "items.safetensors").read_bytes())
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    vouched = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    manifest["files"]["items.safetensors"] = vouched
+    written = json.dumps(manifest).encode()
+    (folder / "items.safetensors").write_bytes(data)
+    (folder / "manifest.json").write_bytes(written)
+    resealed = {"manifest_sha256": hashlib.sha256(written).hexdigest()}
+    follower, count = follow([[announced(1)], [announced(published=published, fields=resealed)]])
+
+    wait_until(lambda: count("refused", "non_finite") == 1, 10, "refused")
+
+    assert follower.take().name == version_name(1)
+    assert follower.take() is None
