@@ -24,6 +24,12 @@ from worker.settings import WorkerSettings
 PREFIX: Final = "NEXTCLICK_"
 _DELIMITER: Final = "__"
 FLAG: Final = "flag"
+# Both roles must read a click alike: what the worker is told, the trainer follows.
+_FOLLOWS: Final = {
+    "trainer.model": "worker.model",
+    "trainer.dataset.idle_gap_minutes": "worker.sessions.idle_gap_minutes",
+    "trainer.dataset.ttl_days": "worker.sessions.ttl_days",
+}
 DEFAULT: Final = "default"
 
 
@@ -109,10 +115,26 @@ def load_with_sources(
             _put(merged, path, value)
             name = ".".join(path)
             sources[name] = _variable(path) if source == PREFIX else source
+    for follower, leader in _FOLLOWS.items():
+        if leader in sources and follower not in sources:
+            _put(merged, tuple(follower.split(".")), _get(merged, leader))
+            sources[follower] = leader
     try:
-        return Settings(**merged), sources
+        settings = Settings(**merged)
     except ValidationError as error:
         raise explained(error, Settings, sources) from None
+    _require_agreement(settings, sources)
+    return settings, sources
+
+
+def _require_agreement(settings: Settings, sources: Mapping[str, str]) -> None:
+    found = dict(values(settings))
+    for follower, leader in _FOLLOWS.items():
+        if found[follower] != found[leader]:
+            raise SettingsError(
+                f"{follower} = {found[follower]}: must be that of {leader} = {found[leader]}; "
+                f"leave it out, then it follows (from {sources[follower]})"
+            )
 
 
 def values(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -193,6 +215,13 @@ def _put(tree: dict[str, Any], path: tuple[str, ...], value: object) -> None:
             below = tree[name] = {}
         tree = below
     tree[path[-1]] = value
+
+
+def _get(tree: Mapping[str, Any], name: str) -> Any:
+    value: Any = tree
+    for part in name.split("."):
+        value = value[part]
+    return value
 
 
 def _variable(path: tuple[str, ...]) -> str:

@@ -71,7 +71,7 @@ def test_the_file_gives_the_same_settings_again(home: DemoHome, tmp_path: Path):
     config = tmp_path / "mine.toml"
     config.write_text(
         'kafka.consumer = {security_protocol = "SSL", ssl_check_hostname = false}\n'
-        'trainer.model = "größe"\ntrainer.start_from = "latest"\n'
+        'worker.model = "größe"\ntrainer.start_from = "latest"\n'
     )
     settings = demo_settings(config, home, OWN, seconds=None)
 

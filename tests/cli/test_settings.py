@@ -174,3 +174,31 @@ def test_every_setting_has_a_description_and_a_default():
 
     assert [name for name, field in fields(Settings()) if not field.description] == []
     assert len(dict(values(Settings()))) > 40
+
+
+def test_the_trainer_follows_what_the_worker_is_told(tmp_path):
+    config = tmp_path / "nextclick.toml"
+    config.write_text(
+        'worker.model = "news"\nworker.sessions.idle_gap_minutes = 5\n'
+        "worker.sessions.ttl_days = 2\n"
+    )
+
+    settings, sources = load_with_sources(config)
+
+    assert settings.trainer.model == "news"
+    assert settings.trainer.dataset.idle_gap_minutes == 5
+    assert settings.trainer.dataset.ttl_days == 2
+    assert sources["trainer.model"] == "worker.model"
+
+
+def test_roles_that_would_read_clicks_differently_are_refused(tmp_path):
+    config = tmp_path / "nextclick.toml"
+    config.write_text("trainer.dataset.ttl_days = 2\n")
+
+    with pytest.raises(SettingsError) as raised:
+        load_settings(config)
+
+    assert str(raised.value) == (
+        "trainer.dataset.ttl_days = 2.0: must be that of worker.sessions.ttl_days = 30.0; leave it "
+        f"out, then it follows (from {config})"
+    )
