@@ -112,7 +112,7 @@ class TrainerSettings(BaseModel):
     )
     keep_bundles: int = Field(5, ge=1, description="Published bundles kept in the store.")
     stream_rate: float = Field(
-        0.3, gt=0, le=1, description="Share of the learning rates that the stream learns with."
+        1.0, gt=0, le=1, description="Share of the learning rates that the stream learns with."
     )
     max_predictions: int = Field(
         256, ge=1, description="Clicks of one batch that are predicted before they are learnt."
