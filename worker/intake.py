@@ -191,10 +191,15 @@ def _make_room(judged: list[Judged], sessions: Sessions) -> list[tuple[int, str,
         return []
     # A hundredth at a time, so that the search for the longest idle is rare.
     count = max(new - sessions.num_free, sessions.max_live // 100)
+    first: dict[int, int] = {}
+    for record, _, _ in judged:
+        first.setdefault(record.partition, record.offset)
     evicted: list[tuple[int, str, int]] = []
     for partition, user_id in sessions.longest_idle(count + len(users)):
-        if (partition, user_id) not in users and len(evicted) < count:
-            slot = sessions.find(partition, user_id)
-            evicted.append((partition, user_id, int(sessions.offset_S[slot])))
+        offset = int(sessions.offset_S[sessions.find(partition, user_id)])
+        # After a crash a session may be ahead of the batch: its clicks are still to be repeated.
+        ahead = offset >= first.get(partition, offset + 1)
+        if (partition, user_id) not in users and not ahead and len(evicted) < count:
+            evicted.append((partition, user_id, offset))
             sessions.remove(partition, user_id)
     return evicted
