@@ -58,10 +58,12 @@ def _construct(settings: Settings) -> tuple[Callable[[], None], Callable[[], Non
     registry.register(PROCESS_COLLECTOR)
     registry.register(PLATFORM_COLLECTOR)
     metrics = WorkerMetrics(registry)
-    health = Health(CONDITIONS)
+    health = Health(CONDITIONS, max_silence_seconds=settings.kafka.max_poll_interval_ms / 1000)
     server = serve_metrics(registry, health, settings.metrics.host, settings.metrics.worker_port)
     serving = construct_worker(settings, metrics, health)
-    watchdog = Watchdog(health)
+    # A flush, a commit and the question what was committed may each take that long.
+    longest = 3 * settings.kafka.delivery_timeout_ms / 1000
+    watchdog = Watchdog(health, limit_seconds=30.0 + longest)
 
     def run() -> None:
         watchdog.start()

@@ -68,9 +68,9 @@ class AtLeastOnce:
         self._consumer = consumer
         self._make_producer = make_producer
         self._topics = tuple(topics)
+        self._beat = beat
         self._producer = self._open()
         self._flush_seconds = delivery_timeout_seconds + 1.0
-        self._beat = beat
         self.renewals = 0
 
     def commit(
@@ -106,6 +106,7 @@ class AtLeastOnce:
             for topic in self._topics:
                 # Their metadata must be there before `_unhurried` keeps the sender from waking.
                 producer.partitions_for(topic)
+                self._beat()
         except KafkaError:
             _end(producer)
             raise
