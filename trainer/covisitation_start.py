@@ -16,7 +16,7 @@ from torch.nn.functional import embedding_bag, normalize
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
 
-_MAX_CLICKS = 4_000_000  # the latest; with the next bound, about a gigabyte at most
+_MAX_CLICKS = 4_000_000  # the latest; with the next bound, somewhat over a gigabyte
 _MAX_PAIRS = 10_000_000
 _MAX_GAP = 5  # clicks n apart are a co-visit of weight 1 / n
 _SELF_WEIGHT = 0.3  # on the diagonal; leaves groups of mutual successors above the rest
