@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from kafka import TopicPartition
 from prometheus_client import CollectorRegistry
@@ -154,6 +155,36 @@ class System:
         self.producer.close(timeout=5)
 
 
+class Load:
+    """Clicks of random users at a steady pace, from a thread, until `stop`."""
+
+    def __init__(
+        self, system: System, *, seed: int, per_second: int = 400, num_items: int = 220
+    ) -> None:
+        self._system = system
+        self._rng = np.random.default_rng(seed)
+        self._per_tick = max(1, per_second // 50)
+        self._high = (60, num_items)
+        self._stop = threading.Event()
+        self.sent = 0
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.02):
+            for user, item in self._rng.integers(self._high, size=(self._per_tick, 2)).tolist():
+                self._system.click(f"u{user}", f"i{item}")
+                self.sent += 1
+
+    def stop(self) -> int:
+        """Stop and return how many clicks were sent; every one is acknowledged."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self._thread.join(10)
+            self._system.flush()
+        return self.sent
+
+
 @pytest.fixture
 def make_system(topic_names: Callable[[], str]) -> Iterator[Callable[..., System]]:
     """Make topics of their own on a broker; keyword arguments override sections of settings."""
@@ -186,3 +217,17 @@ def make_system(topic_names: Callable[[], str]) -> Iterator[Callable[..., System
 def system(kafka: LocalKafka, make_system: Callable[..., System]) -> System:
     """A system with two partitions on the shared broker."""
     return make_system(kafka)
+
+
+@pytest.fixture
+def start_load() -> Iterator[Callable[..., Load]]:
+    """Start publishing clicks to a system."""
+    started: list[Load] = []
+
+    def start(system: System, **options: System) -> Load:
+        started.append(Load(system, **options))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()

@@ -5,13 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
 
@@ -27,7 +25,7 @@ def _load(name: str, path: str) -> ModuleType:
 
 _running = _load("running", "running.py")
 _factories = _load("worker_factories", "worker/conftest.py")
-make_system, system = _running.make_system, _running.system
+make_system, system, start_load = _running.make_system, _running.system, _running.start_load
 make_bundle, publish_bundle = _factories.make_bundle, _factories.publish_bundle
 
 
@@ -70,33 +68,6 @@ class Process:
         self._process.wait(10)
 
 
-class Load:
-    """Clicks of random users at a steady pace, from a thread, until `stop`."""
-
-    def __init__(self, system: Any, *, seed: int, per_second: int = 400) -> None:
-        self._system = system
-        self._rng = np.random.default_rng(seed)
-        self._per_tick = max(1, per_second // 50)
-        self._stop = threading.Event()
-        self.sent = 0
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.02):
-            for user, item in self._rng.integers((60, 220), size=(self._per_tick, 2)).tolist():
-                self._system.click(f"u{user}", f"i{item}")
-                self.sent += 1
-
-    def stop(self) -> int:
-        """Stop and return how many clicks were sent; every one is acknowledged."""
-        if not self._stop.is_set():
-            self._stop.set()
-            self._thread.join(10)
-            self._system.flush()
-        return self.sent
-
-
 def _toml(settings: Any) -> str:
     lines = ["[metrics]", "worker_port = 0"]
     for section in ("kafka", "topics"):
@@ -120,20 +91,6 @@ def start_process(tmp_path: Path) -> Iterator[Callable[[Any], Process]]:
         if process.running:
             process.signal(signal.SIGCONT)
             process.kill()
-
-
-@pytest.fixture
-def start_load() -> Iterator[Callable[..., Load]]:
-    """Start publishing clicks to a system."""
-    started: list[Load] = []
-
-    def start(system: Any, **options: Any) -> Load:
-        started.append(Load(system, **options))
-        return started[-1]
-
-    yield start
-    for load in started:
-        load.stop()
 
 
 @pytest.fixture

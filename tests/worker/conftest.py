@@ -38,7 +38,7 @@ assert _spec is not None
 assert _spec.loader is not None
 running = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(running)
-make_system, system = running.make_system, running.system
+make_system, system, start_load = running.make_system, running.system, running.start_load
 
 TOPICS = TopicSettings(partitions=1)
 NOW_MS = 1_790_000_000_000

@@ -1,12 +1,9 @@
 """Twenty weight refreshes under load: no click lost, no list that mixes versions, no long pause."""
 
-import threading
-
 import numpy as np
 import pytest
 import torch
 
-from worker.replay import ReplayedSession
 from worker.sessions import RING
 
 pytestmark = pytest.mark.kafka
@@ -25,44 +22,28 @@ def query_of(bundle, items):
         return bundle.encoder.query(state, vectors_TD[-1:])[0].numpy()
 
 
-def test_twenty_refreshes_under_load(system, publish_bundle, wait_until):
+@pytest.fixture
+def refreshed(system, publish_bundle, start_load, wait_until):
+    """A system whose worker took twenty versions while it answered, and the clicks sent."""
     published = [publish_bundle(version=version_name(n), seed=n) for n in range(NUM_VERSIONS)]
     system.announce(published[0])
     worker = system.start_worker()
     wait_until(lambda: worker.value("assigned_partitions") == 2, 30, "it serves")
-    done = threading.Event()
-
-    def publish_clicks():
-        n = 0
-        while not done.wait(0.02):
-            for _ in range(10):
-                system.click(f"u{n % 30}", f"i{n * 7 % 200}", event_id=f"e{n}")
-                n += 1
-        system.flush()
-
-    load = threading.Thread(target=publish_clicks)
-    load.start()
-    try:
-        for n in range(1, NUM_VERSIONS):
-            answered = worker.value("clicks_total")
-            system.announce(published[n])
-            wait_until(
-                lambda n=n: worker.value(
-                    "model_info",
-                    name="default",
-                    version=version_name(n),
-                    encoder=version_name(n),
-                ),
-                20,
-                f"version {n} serves",
-            )
-            wait_until(lambda a=answered: worker.value("clicks_total") > a, 20, "clicks go on")
-    finally:
-        done.set()
-        load.join()
-    sent = len(system.records("clicks"))
+    load = start_load(system, seed=1, num_items=200)
+    for n in range(1, NUM_VERSIONS):
+        answered = worker.value("clicks_total")
+        named = {"name": "default", "version": version_name(n), "encoder": version_name(n)}
+        system.announce(published[n])
+        wait_until(lambda named=named: worker.value("model_info", **named), 20, f"{n} serves")
+        wait_until(lambda a=answered: worker.value("clicks_total") > a, 20, "clicks go on")
+    sent = load.stop()
     wait_until(lambda: worker.value("clicks_total") == sent, 20, "every click is answered")
     worker.stop()
+    return system, worker, sent
+
+
+def test_twenty_refreshes_lose_no_click_mix_nothing_and_pause_briefly(refreshed):
+    system, worker, sent = refreshed
 
     swaps = worker.value("model_swap_pause_seconds_count")
     assert swaps == NUM_VERSIONS
@@ -99,4 +80,3 @@ def check_scores(system):
         np.testing.assert_allclose(stated, np.sort(scores_N)[::-1][: len(rows)], atol=2e-4)
         checked += 1
     assert checked > 100
-    assert ReplayedSession().ring.maxlen == RING

@@ -53,32 +53,20 @@ def test_sessions_go_on_after_a_clean_restart(system, publish_bundle, wait_until
     assert second.value("sessions_reencoded_total") == 0
 
 
-def test_a_rebalance_moves_sessions_and_loses_nothing(system, publish_bundle, wait_until):
+def test_a_rebalance_moves_sessions_and_loses_nothing(
+    system, publish_bundle, start_load, wait_until
+):
     system.announce(publish_bundle())
-    done = threading.Event()
-
-    def publish_clicks():
-        n = 0
-        while not done.wait(0.01):
-            for _ in range(5):
-                system.click(f"u{n % 40}", f"i{n % 200}")
-                n += 1
-        system.flush()
-
-    load = threading.Thread(target=publish_clicks)
     first = system.start_worker()
     wait_until(lambda: first.value("assigned_partitions") == 2, 30, "the first holds everything")
-    load.start()
-    try:
-        second = system.start_worker()
-        wait_until(lambda: second.value("clicks_total") > 50, 30, "the second answers clicks")
-        assert first.value("assigned_partitions") == 1
-        second.stop()
-        wait_until(lambda: first.value("assigned_partitions") == 2, 30, "the first takes over")
-    finally:
-        done.set()
-        load.join()
-    sent = len(system.records("clicks"))
+    load = start_load(system, seed=1)
+
+    second = system.start_worker()
+    wait_until(lambda: second.value("clicks_total") > 50, 30, "the second answers clicks")
+    assert first.value("assigned_partitions") == 1
+    second.stop()
+    wait_until(lambda: first.value("assigned_partitions") == 2, 30, "the first takes over")
+    sent = load.stop()
 
     def answered():
         return first.value("clicks_total") + second.value("clicks_total") >= sent
@@ -88,7 +76,7 @@ def test_a_rebalance_moves_sessions_and_loses_nothing(system, publish_bundle, wa
     report = system.verify()
     assert report.violations == []
     assert (report.clicks, report.pending, report.repeated) == (sent, 0, 0)
-    assert report.sessions == 40
+    assert report.sessions == 60
 
 
 def test_a_worker_that_waits_for_a_model_can_be_stopped(system, wait_until):
@@ -107,10 +95,8 @@ def test_a_rebalance_in_the_middle_of_a_restore_gives_it_up(
     first = system.start_worker()
     for n in range(20):
         system.click(f"u{n}", f"i{n}")
-    system.flush()
     wait_until(lambda: first.value("clicks_total") == 20, 30, "sessions exist")
     first.stop()
-
     entered, go_on = threading.Event(), threading.Event()
     original = worker.restore.read_to_end
 
@@ -130,11 +116,11 @@ def test_a_rebalance_in_the_middle_of_a_restore_gives_it_up(
     for n in range(20):
         system.click(f"u{n}", f"i{n + 20}")
     system.flush()
-    wait_until(
-        lambda: second.value("clicks_total") + third.value("clicks_total") == 20,
-        30,
-        "both answer",
-    )
+
+    def answered():
+        return second.value("clicks_total") + third.value("clicks_total")
+
+    wait_until(lambda: answered() == 20, 30, "both answer")
     second.stop()
     third.stop()
 
@@ -193,28 +179,15 @@ def test_a_first_start_that_died_between_marker_and_commit_is_started_again(
     assert (report.violations, report.clicks, report.repeated) == ([], 10, 0)
 
 
-def test_a_running_system_can_be_verified(system, publish_bundle, wait_until):
+def test_a_running_system_can_be_verified(system, publish_bundle, start_load, wait_until):
     system.announce(publish_bundle())
     running = system.start_worker()
-    done = threading.Event()
+    load = start_load(system, seed=2, per_second=1000)
+    wait_until(lambda: running.value("clicks_total") > 300, 30, "it answers")
 
-    def publish_clicks():
-        n = 0
-        while not done.wait(0.01):
-            for _ in range(10):
-                system.click(f"u{n % 30}", f"i{n % 200}")
-                n += 1
-        system.flush()
+    reports = [system.verify() for _ in range(3)]
 
-    load = threading.Thread(target=publish_clicks)
-    load.start()
-    try:
-        wait_until(lambda: running.value("clicks_total") > 300, 30, "it answers")
-        reports = [system.verify() for _ in range(3)]
-    finally:
-        done.set()
-        load.join()
-
+    load.stop()
     assert [report.violations for report in reports] == [[], [], []]
     assert all(report.clicks > 0 for report in reports)
 
