@@ -78,7 +78,6 @@ def _pace(seconds: float | None) -> dict[str, Any]:
     return {
         "trainer.publish_seconds": publish_seconds,
         "trainer.keep_bundles": _KEEP_BUNDLES,
-        "trainer.learning.dim": 64,
         "trainer.dataset.batch_seconds": min(2.0, publish_seconds / 4),
         "trainer.dataset.user_clicks_per_hour": _USER_CLICKS_PER_HOUR,
         "trainer.gate.min_clicks": 200,
