@@ -25,13 +25,13 @@ class TopicMismatchError(ValueError):
 
 
 class TopicPlan(Struct, frozen=True, kw_only=True):
-    """What a topic should be; `any_policy` and `any_partitions` leave that to its owner."""
+    """What a topic should be; `any_policy` and `more_partitions` leave that to its owner."""
 
     name: str
     partitions: int
     replication_factor: int
     configs: Mapping[str, str]
-    any_partitions: bool = False
+    more_partitions: bool = False
     any_policy: bool = False
 
 
@@ -64,10 +64,10 @@ def plan(topics: TopicSettings) -> list[TopicPlan]:
             partitions=partitions,
             replication_factor=topics.replication_factor,
             configs=configs | {"min.insync.replicas": str(in_sync)},
-            any_partitions=any_partitions,
+            more_partitions=more_partitions,
             any_policy=any_policy,
         )
-        for name, partitions, configs, any_partitions, any_policy in wanted
+        for name, partitions, configs, more_partitions, any_policy in wanted
     ]
 
 
@@ -110,7 +110,8 @@ def mismatches(wanted: TopicPlan, found: TopicState) -> list[str]:
     if not found.partitions:
         return [f"topic {wanted.name} does not exist: run `nextclick topics ensure`"]
     wrong = []
-    if not wanted.any_partitions and found.partitions != wanted.partitions:
+    more = found.partitions > wanted.partitions and wanted.more_partitions
+    if found.partitions != wanted.partitions and not more:
         wrong.append(
             f"topic {wanted.name} has {found.partitions} partitions, must have {wanted.partitions}:"
             f" set topics.partitions to what clicks, recommendations and sessions all have, or "

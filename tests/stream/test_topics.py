@@ -92,6 +92,15 @@ def test_what_breaks_the_protocol_is_a_mismatch_that_says_what_to_do(found, text
     assert text in said
 
 
+def test_a_dead_letter_needs_the_partition_of_its_click():
+    dead_letters = plan(TopicSettings())[4]
+    found = TopicState(name="d", partitions=3, configs={"cleanup.policy": "delete"})
+
+    (said,) = mismatches(dead_letters, found)
+
+    assert "has 3 partitions, must have 4" in said
+
+
 def test_what_is_the_owners_choice_is_no_mismatch():
     recommendations, dead_letters = plan(TopicSettings())[1], plan(TopicSettings())[4]
     compact = {"cleanup.policy": "compact", "retention.ms": "1"}
