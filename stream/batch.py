@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import structlog
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import AuthorizationError, KafkaError
 from kafka.producer.future import FutureRecordMetadata
 
 from stream.positions import as_commit
@@ -53,7 +53,7 @@ class AtLeastOnce:
     One strike: after any failure the producer is never used again (kafka-python's D1 to D3 lose or
     double records of a producer that has failed once), and what was committed is asked, not
     guessed. Raises ProducerStuckError when the failed producer cannot be ended, and the Kafka
-    error when the brokers do not answer in time.
+    error when the brokers do not answer in time or do not allow it: no retry would help.
     """
 
     def __init__(
@@ -90,6 +90,8 @@ class AtLeastOnce:
             self._producer.flush(timeout=self._flush_seconds)
             _require_delivered(futures)
             self._consumer.commit(as_commit(after), timeout_ms=int(self._flush_seconds * 1000))
+        except AuthorizationError:
+            raise
         except (KafkaError, _NotDeliveredError) as error:
             log.warning("batch failed", error=repr(error))
             self._renew()
@@ -170,6 +172,8 @@ def _nothing() -> None:
 
 def _require_delivered(futures: list[FutureRecordMetadata]) -> None:
     for future in futures:
+        if isinstance(future.exception, AuthorizationError):
+            raise future.exception
         if not future.succeeded():
             raise _NotDeliveredError(repr(future.exception))
 

@@ -4,7 +4,7 @@ from unittest.mock import create_autospec
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import CommitFailedError, KafkaTimeoutError
+from kafka.errors import CommitFailedError, KafkaTimeoutError, TopicAuthorizationFailedError
 
 from stream import batch as module
 from stream.batch import AtLeastOnce, Outcome, ProducerStuckError, Send
@@ -122,6 +122,19 @@ def test_no_offset_moves_after_a_failure_and_the_producer_is_never_used_again(
     assert committer.renewals == 1
     assert committer.commit(SENDS, BEFORE, AFTER) is Outcome.KEPT
     assert second == ["metadata", "send", "send", "flush"]
+
+
+def test_what_is_not_allowed_is_raised_and_not_tried_again(
+    make_committer, calls, consumer, monkeypatch
+):
+    monkeypatch.setattr(Future, "exception", TopicAuthorizationFailedError("planted"))
+    committer = make_committer(Producer(calls, fails="future"), Producer(calls))
+
+    with pytest.raises(TopicAuthorizationFailedError):
+        committer.commit(SENDS, BEFORE, AFTER)
+
+    consumer.commit.assert_not_called()
+    assert committer.renewals == 0
 
 
 @pytest.mark.parametrize(
