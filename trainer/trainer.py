@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from stream.click_feed import ClickFeed, Reading
+from stream.messages import ClickEvent
 from stream.monitor import Health
 from trainer import checkpoint, state
 from trainer.learner import Step
@@ -122,11 +123,15 @@ class Trainer:
         reason: str | None = reading.reason
         self._click_time_ms = max(self._click_time_ms, reading.time_ms)
         if (click := reading.click) is not None:
-            reason = self._stream.add(
-                click.user_id, click.session_id, click.item_id, reading.time_ms
-            )
+            reason = self._add(click, reading.time_ms)
         if reason:
             self._metrics.clicks_skipped.labels(reason).inc()
+
+    def _add(self, click: ClickEvent, time_ms: int) -> str | None:
+        """Return why a click does not train; without consent nothing of it may be kept."""
+        if not click.consent:
+            return "no_consent"
+        return self._stream.add(click.user_id, click.session_id, click.item_id, time_ms)
 
     def _learn(self) -> None:
         with self._metrics.step_seconds.time():
@@ -146,10 +151,14 @@ class Trainer:
             self._go_back()
 
     def _should_publish(self, now: float) -> bool:
+        """Whether the time or the clicks are there; an undecided candidate waits for the time."""
         if self._releases.serving is None:
             # What `nextclick train` learnt counts: its checkpoint is served at once.
             return self._stream.learner.progress.clicks >= self._settings.first_publish_clicks
-        if self._clicks_since_publish >= self._settings.publish_clicks:
+        if (
+            self._clicks_since_publish >= self._settings.publish_clicks
+            and not self._releases.extensions
+        ):
             return True
         return self._clicks_since_publish > 0 and self._publish.due(now)
 

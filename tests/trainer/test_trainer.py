@@ -163,6 +163,31 @@ def test_clicks_that_cannot_be_used_are_counted_by_reason(bench):
     assert bench.value("clicks_skipped_total", reason="malformed") == 1
 
 
+def test_a_click_without_consent_leaves_no_trace(bench):
+    click = ClickEvent(user_id="private", item_id="rare", timestamp=1, consent=False)
+    bench.feed.readings[10] = Reading(click, bench.feed.readings[10].time_ms, "")
+
+    bench.run()
+
+    assert bench.value("clicks_skipped_total", reason="no_consent") == 1
+    assert bench.stream.learner.items.row("rare") == -1
+    assert "private" not in bench.stream.sessions.state().sessions
+
+
+def test_an_undecided_candidate_is_judged_again_when_the_time_has_come(cyclic_clicks, tmp_path):
+    clicks = cyclic_clicks(1000)
+    bench = Bench(clicks, tmp_path, publish_clicks=100, gate={"min_clicks": 10_000})
+
+    bench.run()
+    undecided = {"verdict": "undecided", "reason": "few_clicks"}
+
+    assert len(bench.sent) == 1
+    assert bench.value("trainer_gate_verdicts_total", **undecided) == 1
+    bench.now += 10_000
+    bench.trainer.turn()
+    assert bench.value("trainer_gate_verdicts_total", **undecided) == 2
+
+
 def test_three_dropped_batches_lead_back_to_the_checkpoint(bench):
     bench.trainer._save()
     for _ in range(3):
