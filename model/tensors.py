@@ -13,7 +13,6 @@ from model.manifest import BundleError
 
 MAX_HEADER_BYTES: Final = 1 << 20
 _LENGTH_BYTES: Final = 8
-_DTYPES: Final = {"F32": np.dtype(np.float32), "I32": np.dtype(np.int32)}
 
 Array = NDArray[Any]
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]

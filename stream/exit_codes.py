@@ -8,7 +8,6 @@ from stream.changelog import ChangelogError
 from stream.positions import OffsetGapError
 from stream.topics import TopicMismatchError
 
-CLEAN = 0
 BUG = 70
 STATE_MISMATCH = 71
 DAMAGED = 74

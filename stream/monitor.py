@@ -18,7 +18,8 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-EXIT_WATCHDOG = 70
+from stream.exit_codes import BUG
+
 LATENCY_BUCKETS = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1),
     *(0.25, 0.5, 1.0, 2.5, 10.0),
@@ -199,4 +200,4 @@ class Watchdog:
             if silence > self._limit_seconds:
                 log.critical("no progress, exiting", seconds=round(silence, 1))
                 faulthandler.dump_traceback(sys.stderr)
-                os._exit(EXIT_WATCHDOG)
+                os._exit(BUG)

@@ -7,7 +7,6 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from model.encoders.session_encoder import SessionEncoder
@@ -132,10 +131,3 @@ class StreamLearner:
         excess = sum(part.num_targets for part in self.recent) - _RECENT_TARGETS
         while excess >= self.recent[0].num_targets:
             excess -= self.recent.popleft().num_targets
-
-
-def freeze(
-    encoder: SessionEncoder, vectors_ND: "np.ndarray[tuple[int, int], np.dtype[np.float32]]"
-) -> Frozen:
-    """Return a published version in the form that is compared with."""
-    return Frozen(encoder.eval(), torch.from_numpy(vectors_ND))

@@ -206,7 +206,7 @@ class Answering:
         metrics, seated, answers = self._metrics, batch.seated, batch.answers
         clicks, after, lists = seated.clicks, answers.sessions, answers.lists
         metrics.batch.observe(len(records))
-        metrics.count(batch.first_outcomes, repeated=len(records))
+        metrics.count(batch.first_outcomes, num_records=len(records))
         metrics.fallbacks.labels("cold").inc(int((lists.popular_from_B == 0).sum()))
         metrics.reencoded.inc(after.num_reencoded)
         metrics.evicted.labels("full").inc(len(seated.evicted))

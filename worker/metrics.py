@@ -91,14 +91,14 @@ class WorkerMetrics:
             f"nextclick_{name}", text, labels, buckets=buckets, registry=self._registry
         )
 
-    def count(self, first_outcomes: Counts[tuple[str, str]], *, repeated: int) -> None:
-        """Count a batch's first outcomes; the rest of its `repeated` records had one before.
+    def count(self, first_outcomes: Counts[tuple[str, str]], *, num_records: int) -> None:
+        """Count a batch's first outcomes; the rest of its `num_records` had one before.
 
         clicks = recommendations + dead letters + skipped, at any time.
         """
         num = first_outcomes.total()
         self.clicks.inc(num)
-        self.repeated.inc(repeated - num)
+        self.repeated.inc(num_records - num)
         for (outcome, reason), count in first_outcomes.items():
             if outcome == "dead":
                 self.dead_letters.labels(reason).inc(count)

@@ -29,7 +29,7 @@ def value(registry):
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "repeated"),
+    ("outcomes", "num_records"),
     [
         ({}, 0),
         ({}, 4),
@@ -38,9 +38,11 @@ def value(registry):
         ({("dead", "range"): 2, ("dead", "id"): 1, ("skipped", "ancient"): 5}, 9),
     ],
 )
-def test_clicks_are_recommendations_dead_letters_and_skips(metrics, registry, outcomes, repeated):
+def test_clicks_are_recommendations_dead_letters_and_skips(
+    metrics, registry, outcomes, num_records
+):
     for _ in range(2):
-        metrics.count(Counter(outcomes), repeated=repeated)
+        metrics.count(Counter(outcomes), num_records=num_records)
 
     samples = [sample for family in registry.collect() for sample in family.samples]
     totals = Counter()
@@ -49,13 +51,13 @@ def test_clicks_are_recommendations_dead_letters_and_skips(metrics, registry, ou
     parts = ("recommendations_total", "dead_letters_total", "clicks_skipped_total")
     assert totals["clicks_total"] == sum(totals[part] for part in parts)
     assert totals["clicks_total"] == 2 * sum(outcomes.values())
-    assert totals["recommendations_repeated_total"] == 2 * (repeated - sum(outcomes.values()))
+    assert totals["recommendations_repeated_total"] == 2 * (num_records - sum(outcomes.values()))
 
 
 def test_outcomes_are_told_apart_by_their_reasons(metrics, value):
     metrics.count(
         Counter({("dead", "range"): 2, ("skipped", "ancient"): 5, ("recommended", "popular"): 1}),
-        repeated=8,
+        num_records=8,
     )
 
     assert value("dead_letters_total", reason="range") == 2
@@ -107,7 +109,7 @@ def test_every_metric_is_ours_described_and_of_bounded_labels(metrics, registry)
 def test_two_processes_in_one_share_nothing(metrics, value):
     other = WorkerMetrics(CollectorRegistry())
 
-    other.count(Counter({("dead", "id"): 1}), repeated=1)
+    other.count(Counter({("dead", "id"): 1}), num_records=1)
 
     assert value("clicks_total") == 0
 
