@@ -38,7 +38,8 @@ def verify(
 ) -> None:
     """Check that every click has exactly one outcome and every session equals a replay.
 
-    Without --bootstrap-servers or --config it looks at the Kafka of `nextclick kafka up`, else at
+    It needs the topics from their first record on: run it before retention removes any. Without
+    --bootstrap-servers or --config it looks at the Kafka of `nextclick kafka up`, else at
     what the last `nextclick demo` left. Exit code 1 when something is wrong.
 
     Example: nextclick verify --bootstrap-servers 127.0.0.1:9092
@@ -47,13 +48,14 @@ def verify(
 
     from cli.demo_home import DemoBusyError
     from stream.local_kafka import KafkaDirectoryError, KafkaStartError, KafkaUnavailableError
+    from worker.evidence import ExpiredEvidenceError
 
     console = Console(stderr=True)
     try:
         with _chosen(config, bootstrap_servers, console) as settings, console.status("Checking"):
             report = audit(settings)
     except (
-        *(NothingToVerifyError, DemoBusyError),
+        *(NothingToVerifyError, DemoBusyError, ExpiredEvidenceError),
         *(KafkaDirectoryError, KafkaStartError, KafkaUnavailableError),
     ) as error:
         typer.echo(f"nextclick: {error}", err=True)

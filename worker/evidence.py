@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stream.changelog import (
@@ -17,6 +18,10 @@ from stream.headers import Provenance, provenance
 from stream.kafka_types import ConsumerRecord, KafkaConsumer, TopicPartition
 from stream.settings import TopicSettings
 from worker.replay import Expected, expected_outcomes
+
+
+class ExpiredEvidenceError(Exception):
+    """Retention has removed records without which nothing can be proved; the text says whose."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,13 @@ def read_evidence(
     """Read every topic to its end; `committed` is the workers' offset of every clicks partition.
 
     Effects are read before their causes, so that a running worker's are not taken for groundless.
+    Raises ExpiredEvidenceError when a topic no longer has its first records.
     """
     changelog = _by_partition(reader, topics.sessions)
     answers = _by_partition(reader, topics.recommendations)
     dead = _by_partition(reader, topics.dead_letters)
     clicks = _by_partition(reader, topics.clicks)
+    _require_whole(reader, (topics.clicks, topics.recommendations, topics.dead_letters))
     letters = [parse(record) for records in dead.values() for record in records]
     partitions = []
     for number in sorted(committed):
@@ -67,6 +74,17 @@ def read_evidence(
             )
         )
     return partitions
+
+
+def _require_whole(reader: KafkaConsumer, names: Iterable[str]) -> None:
+    partitions = [TopicPartition(t, n) for t in names for n in reader.partitions_for_topic(t) or ()]
+    first = reader.beginning_offsets(partitions, timeout_ms=10_000)
+    for tp, offset in sorted(first.items()):
+        if offset:
+            raise ExpiredEvidenceError(
+                f"{tp.topic}/{tp.partition} begins at offset {offset}: retention has removed what "
+                "was before, so clicks and sessions cannot be compared with a replay any more"
+            )
 
 
 def _by_partition(reader: KafkaConsumer, topic: str) -> dict[int, list[ConsumerRecord]]:

@@ -152,6 +152,10 @@ class Reader:
     def end_offsets(self, partitions, timeout_ms):
         return {tp: end_of(self._logs[tp.topic]) for tp in partitions}
 
+    def beginning_offsets(self, partitions, timeout_ms):
+        logs = {tp: self._logs[tp.topic] for tp in partitions}
+        return {tp: log[0].offset if log else 0 for tp, log in logs.items()}
+
     def assign(self, partitions):
         self._unread = {tp: self._logs[tp.topic] for tp in partitions}
 

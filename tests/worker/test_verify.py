@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stream.changelog import MARKER_KEY, Marker, decode, encode_marker, encode_session
+from worker.evidence import ExpiredEvidenceError
 
 
 @pytest.fixture
@@ -31,6 +32,14 @@ def test_a_lost_click_is_found(served):
     del served.logs["recommendations"][5]
 
     assert "clicks/0/5: lost, it has no outcome" in served.verify().violations
+
+
+@pytest.mark.parametrize("topic", ["clicks", "recommendations"])
+def test_topics_that_lost_their_first_records_prove_nothing(served, topic):
+    del served.logs[topic][:3]
+
+    with pytest.raises(ExpiredEvidenceError, match=f"{topic}/0 begins at offset 3"):
+        served.verify()
 
 
 def test_a_wrong_digest_is_found(served):
