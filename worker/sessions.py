@@ -14,6 +14,10 @@ import numpy as np
 RING = 20
 EVENT_RING = 32
 EMPTY = -1
+_COLUMNS = (
+    *("hidden_SH", "ring_SR", "length_S", "time_S", "offset_S", "n_S", "digest_S"),
+    *("session_hash_S", "version_S", "events_SE"),
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -48,7 +52,6 @@ class Sessions:
         self.session_hash_S: Array = np.zeros(size, np.uint32)
         self.version_S: Array = np.zeros(size, np.int32)
         self.events_SE: Array = np.zeros((size, EVENT_RING), np.uint64)
-        self.user_of_slot: list[str] = [""] * size
         self._slots: dict[int, dict[str, int]] = {}
         self._free = list(range(size - 1, -1, -1))
 
@@ -73,7 +76,6 @@ class Sessions:
         """Give a new user an empty slot; the caller evicts first when `num_free` is 0."""
         slot = self.scratch()
         self._slots.setdefault(partition, {})[user_id] = slot
-        self.user_of_slot[slot] = user_id
         return slot
 
     def scratch(self) -> int:
@@ -92,14 +94,11 @@ class Sessions:
         """Forget a user; an unknown one is already forgotten."""
         slot = self._slots.get(partition, {}).pop(user_id, None)
         if slot is not None:
-            self.user_of_slot[slot] = ""
             self._free.append(slot)
 
     def drop(self, partition: int) -> None:
         """Forget every user of a partition that moved away."""
-        for slot in self._slots.pop(partition, {}).values():
-            self.user_of_slot[slot] = ""
-            self._free.append(slot)
+        self._free.extend(self._slots.pop(partition, {}).values())
 
     def begin(self, slots_U: Array, created: list[tuple[int, str]]) -> Undo:
         """Take before-images of unique `slots_U`, so that a failed batch leaves no trace."""
@@ -198,10 +197,7 @@ class Sessions:
         self.version_S.fill(0)
 
     def _arrays(self) -> tuple[Array, ...]:
-        return (
-            *(self.hidden_SH, self.ring_SR, self.length_S, self.time_S, self.offset_S),
-            *(self.n_S, self.digest_S, self.session_hash_S, self.version_S, self.events_SE),
-        )
+        return tuple(getattr(self, name) for name in _COLUMNS)
 
     def _clear(self, slot: int) -> None:
         for array in self._arrays():
@@ -213,15 +209,10 @@ class Sessions:
         old = len(self.length_S)
         # Scratch slots of a batch come on top of the live users.
         added = max(1024, min(old, self.max_live - old))
-        names = (
-            *("hidden_SH", "ring_SR", "length_S", "time_S", "offset_S", "n_S", "digest_S"),
-            *("session_hash_S", "version_S", "events_SE"),
-        )
-        for name in names:
+        for name in _COLUMNS:
             array = getattr(self, name)
             more = np.zeros((added, *array.shape[1:]), array.dtype)
             setattr(self, name, np.concatenate([array, more]))
-        self.user_of_slot.extend([""] * added)
         self._free.extend(range(old + added - 1, old - 1, -1))
 
 
