@@ -15,7 +15,7 @@ class LearningSettings(BaseModel):
     dim: int = Field(128, ge=4, le=1024, description="Dimensions of item vectors and queries.")
     dropout: float = Field(0.4, ge=0, lt=1, description="Dropout on item inputs while learning.")
     window: int = Field(
-        20, ge=1, le=100, description="Items from which a session is re-encoded after a swap."
+        20, ge=1, le=20, description="Items from which a session is re-encoded after a swap."
     )
     temperature: float = Field(12.0, gt=0, le=100, description="Factor on cosine scores.")
     item_rate: float = Field(0.05, gt=0, le=1, description="Row-wise Adagrad rate of item vectors.")
