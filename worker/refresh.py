@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +21,7 @@ from worker.version import ServingVersion, serving_version
 
 log = structlog.get_logger(__name__)
 _MIN_OVERLAP = 0.8
+_RETRY_SECONDS = 10.0
 _WARM_UP_QUERIES = 32
 
 
@@ -27,6 +29,7 @@ class VersionFollower:
     """Follow the models topic in a thread and hand over the newest version that can serve.
 
     A version that is broken or older is refused: counted with its reason, and the old one goes on.
+    The newest one is tried again while its files cannot be read: a store may be away for a while.
     The topic is read without a group from its beginning, so a fresh worker finds what serves.
     """
 
@@ -46,6 +49,8 @@ class VersionFollower:
         self._key = f"{model}/bundle".encode()
         self._newest: ServingVersion | None = None
         self._waiting: ServingVersion | None = None
+        self._unread: bytes | None = None
+        self._retry_at = 0.0
         self._failure: BaseException | None = None
         self._changed = threading.Condition()
         self._stop = threading.Event()
@@ -96,6 +101,10 @@ class VersionFollower:
             while not self._stop.is_set():
                 messages = reader.poll(timeout_ms=250).get(self._partition, [])
                 ours = [m.value for m in messages if m.key == self._key and m.value is not None]
+                if not ours and self._unread is not None and time.monotonic() >= self._retry_at:
+                    ours = [self._unread]
+                if ours:
+                    self._unread = None
                 # Earlier ones are already replaced: a fresh worker loads one bundle, not all,
                 # but rather an earlier one than none.
                 any(self._consider(value) for value in reversed(ours))
@@ -113,6 +122,8 @@ class VersionFollower:
         except (DecodeError, BundleError) as error:
             self._metrics.model_loads.labels("refused", error.reason).inc()
             log.error("version refused", reason=error.reason, detail=str(error))
+            if isinstance(error, BundleError) and error.reason == "missing" and not self._unread:
+                self._unread, self._retry_at = value, time.monotonic() + _RETRY_SECONDS
             return False
         self._metrics.model_loads.labels("loaded", "").inc()
         with self._changed:

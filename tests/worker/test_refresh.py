@@ -215,6 +215,23 @@ def test_an_announcement_that_does_not_decode_is_refused(follow, wait_until):
     wait_until(lambda: count("refused", "missing") == 1, 10, "refused")
 
 
+def test_a_version_whose_files_are_away_is_tried_again(
+    follow, announced, publish_bundle, wait_until, monkeypatch
+):
+    monkeypatch.setattr("worker.refresh._RETRY_SECONDS", 0.0)
+    published = publish_bundle(version=version_name(2), seed=2)
+    folder = Path(published.uri.removeprefix("file:"))
+    away = folder.rename(folder.with_name("away"))
+    follower, count = follow([[announced(1), announced(published=published)]])
+    wait_until(lambda: count("loaded") == 1 and count("refused", "missing"), 10, "refused")
+    first = follower.take()
+
+    away.rename(folder)
+
+    wait_until(lambda: count("loaded") == 2, 10, "loaded")
+    assert (first.name, follower.take().name) == (version_name(1), version_name(2))
+
+
 def test_what_ends_the_thread_is_raised_to_the_worker(follow, monkeypatch):
     class Odd(Reader):
         def poll(self, timeout_ms):
