@@ -93,12 +93,17 @@ class Trainer:
         self._releases.extensions = position.extensions
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Poll, learn, publish and save until `stopping`, then save once more."""
+        """Poll, learn, publish and save until `stopping`, then save once more.
+
+        Nothing is saved between a dropped batch and the next learnt one: going back must not lead
+        to the weights that failed.
+        """
         self._health.set("reading", True)
         while not stopping():
             self.turn()
         self._health.set("reading", False)
-        self._save()
+        if not self._refused_in_row:
+            self._save()
         self._feed.close()
 
     def turn(self) -> None:
@@ -114,7 +119,7 @@ class Trainer:
         if self._should_publish(now):
             self._release()
             self._publish.restart(self._monotonic())
-        if self._checkpoint.due(now):
+        if self._checkpoint.due(now) and not self._refused_in_row:
             self._save()
             self._checkpoint.restart(self._monotonic())
 
@@ -201,6 +206,7 @@ class Trainer:
         self.resume(position)
         self._refused_in_row = 0
         self._feed.start(position.offsets, start_from=self._settings.start_from)
+        self._checkpoint.restart(self._monotonic())
 
     def _show(self, step: Step) -> None:
         self._metrics.loss.set(step.loss)

@@ -208,6 +208,21 @@ def test_three_dropped_batches_lead_back_to_the_checkpoint(bench):
     assert learner.items.weights_ND.isfinite().all()
 
 
+def test_weights_that_failed_are_not_saved(bench):
+    bench.trainer.turn()
+    bench.trainer._save()
+    weights = bench.stream.learner.items.weights_ND
+    weights.fill_(float("nan"))
+
+    bench.now += 10_000
+    bench.trainer.turn()
+    bench.trainer.run(lambda: True)
+
+    saved = checkpoint.read_latest(bench.settings.checkpoint_dir)
+    assert bench.value("trainer_batches_skipped_total", reason="loss") == 1
+    assert saved.tensors["learner"]["items"].isfinite().all()
+
+
 def test_without_a_checkpoint_to_go_back_to_it_gives_up(bench):
     bench.trainer.turn()
     bench.stream.learner.items.weights_ND.fill_(float("nan"))
