@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -137,7 +137,10 @@ def _stop_on_signal() -> Iterator[Event]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, _frame: object) -> None:
-        stop.set()
+        # The signal may find this thread inside `stop.wait`, whose lock `set` needs.
+        asked = Thread(target=stop.set, daemon=True)
+        asked.start()
+        asked.join(0.05)
         signal.signal(number, before[signal.Signals(number)])
 
     for number in before:
