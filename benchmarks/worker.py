@@ -86,7 +86,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     simulator = _simulator(options)
     published = _version(options, simulator, folder)
     with LocalKafka(folder / "kafka", fast_start=False) as kafka:
-        settings = _settings(kafka.bootstrap_servers)
+        settings = _settings(kafka.bootstrap_servers, folder)
         topics.ensure(settings.kafka, settings.topics)
         producer = clients.producer(settings.kafka, client_id="benchmark")
         announce(producer, settings.topics.models, announcement(published), timeout_seconds=30.0)
@@ -180,9 +180,10 @@ def _queries(trained: Bundle) -> np.ndarray[Any, np.dtype[Any]]:
     return np.stack(queries)
 
 
-def _settings(bootstrap_servers: str) -> Settings:
+def _settings(bootstrap_servers: str, folder: Path) -> Settings:
     return Settings(
         kafka={"bootstrap_servers": bootstrap_servers},
+        store={"url": str(folder / "models")},
         worker={"recall_sample": _RECALL_SAMPLE},
         metrics={"worker_port": _free_port()},
     )
@@ -211,6 +212,7 @@ def _worker(settings: Settings, folder: Path) -> Iterator[int]:
     config = folder / "worker.toml"
     config.write_text(
         f'[kafka]\nbootstrap_servers = "{settings.kafka.bootstrap_servers}"\n'
+        f'[store]\nurl = "{settings.store.url}"\n'
         f"[worker]\nrecall_sample = {settings.worker.recall_sample}\n"
         f"[metrics]\nworker_port = {settings.metrics.worker_port}\n"
     )

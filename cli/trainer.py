@@ -102,7 +102,11 @@ def construct_trainer(settings: Settings, around: Surroundings) -> Trainer:
 
 
 def _serving_version(settings: Settings, metrics: TrainerMetrics) -> Bundle | None:
-    """Return the version announced last, None when there is none that can be read."""
+    """Return the version announced last, None when there is none or it is damaged.
+
+    Raises ConnectionError when its files cannot be read: without it the next version would be
+    published unjudged, as if it were the first.
+    """
     import structlog
 
     from model.bundle import BundleError, load
@@ -118,6 +122,8 @@ def _serving_version(settings: Settings, metrics: TrainerMetrics) -> Bundle | No
     try:
         bundle = load(found.uri, found.manifest_sha256, max_bytes=settings.trainer.max_model_bytes)
     except BundleError as error:
+        if error.reason == "missing":
+            raise ConnectionError(f"version {found.version} serves, but {error}") from error
         structlog.get_logger("trainer").error(
             "the announced version cannot be read", version=found.version, error=str(error)
         )

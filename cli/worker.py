@@ -125,7 +125,11 @@ def _follower(settings: Settings, metrics: WorkerMetrics) -> VersionFollower:
     num_popular = own.ranking.k + RING + 1
     follower = VersionFollower(
         lambda: clients.reader(kafka, client_id=f"{kafka.app}-versions"),
-        VersionLoader(max_bytes=own.max_bundle_mib * _MIB, num_popular=num_popular),
+        VersionLoader(
+            settings.store.url,
+            max_bytes=own.max_bundle_mib * _MIB,
+            num_popular=num_popular,
+        ),
         metrics,
         topic=settings.topics.models,
         model=own.model,

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -186,7 +187,7 @@ class Load:
 
 
 @pytest.fixture
-def make_system(topic_names: Callable[[], str]) -> Iterator[Callable[..., System]]:
+def make_system(topic_names: Callable[[], str], tmp_path: Path) -> Iterator[Callable[..., System]]:
     """Make topics of their own on a broker; keyword arguments override sections of settings."""
     made: list[System] = []
 
@@ -203,6 +204,7 @@ def make_system(topic_names: Callable[[], str]) -> Iterator[Callable[..., System
             topics={name: prefix + name for name in names}
             | {"partitions": 2}
             | sections.pop("topics", {}),
+            store={"url": str(tmp_path / "models")},
             **sections,
         )
         made.append(System(settings))

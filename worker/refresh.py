@@ -13,6 +13,7 @@ import torch
 from index.item_index import IndexPlan, ItemIndex
 from model.bundle import Bundle, BundleError, load
 from model.golden import check_golden
+from model.store import Store
 from stream.decoding import DecodeError
 from stream.kafka_types import KafkaConsumer, KafkaError, TopicPartition
 from stream.messages import ModelAnnouncement, decode_announcement
@@ -157,13 +158,16 @@ class VersionLoader:
     the index, a first call of each step of the hot path.
     """
 
-    def __init__(self, *, max_bytes: int, num_popular: int) -> None:
+    def __init__(self, store_url: str, *, max_bytes: int, num_popular: int) -> None:
+        self._store_url = store_url
+        self._store = Store(store_url)
         self._max_bytes = max_bytes
         self._num_popular = num_popular
         self._loaded = 0
 
     def __call__(self, announcement: ModelAnnouncement) -> ServingVersion:
         """Load the announced version."""
+        self._require_own_store(announcement)
         bundle = _bundle(announcement, self._max_bytes)
         check_golden(bundle)
         facts = bundle.manifest.index
@@ -175,6 +179,19 @@ class VersionLoader:
         version = serving_version(bundle, index, self._loaded, self._num_popular)
         _warm_up(version)
         return version
+
+    def _require_own_store(self, announcement: ModelAnnouncement) -> None:
+        """Open no address only because somebody could write it to the models topic."""
+        try:
+            expected = self._store.uri(announcement.name, announcement.version)
+        except ValueError as error:
+            raise BundleError("store", str(error)) from error
+        if announcement.uri != expected:
+            raise BundleError(
+                "store",
+                f"{announcement.uri} is not this version in store.url = {self._store_url}: "
+                "give worker and trainer the same store",
+            )
 
 
 def _bundle(announcement: ModelAnnouncement, max_bytes: int) -> Bundle:

@@ -75,7 +75,7 @@ def announced(publish_bundle):
 
 
 @pytest.fixture
-def follow():
+def follow(tmp_path):
     """Follow polls in a thread until all are read; returns the follower and its counts."""
     followers = []
 
@@ -83,7 +83,7 @@ def follow():
         registry = CollectorRegistry()
         follower = VersionFollower(
             lambda: Reader(polls),
-            VersionLoader(max_bytes=2**30, num_popular=41),
+            VersionLoader(str(tmp_path / "models"), max_bytes=2**30, num_popular=41),
             WorkerMetrics(registry),
             topic="models",
             model="default",
@@ -194,9 +194,10 @@ def test_a_damaged_version_is_refused_and_the_old_one_goes_on(
     [
         ({"n": 0}, "older"),
         ({"n": 2, "ids": tuple(f"other{n}" for n in range(200))}, "overlap"),
-        ({"n": 2, "fields": {"version": version_name(9)}}, "manifest"),
-        ({"n": 2, "fields": {"uri": "nonsense://x"}}, "missing"),
-        ({"n": 2, "fields": {"uri": "/no/such/folder"}}, "missing"),
+        ({"n": 2, "fields": {"version": version_name(9)}}, "store"),
+        ({"n": 2, "fields": {"uri": "http://127.0.0.1:1/x"}}, "store"),
+        ({"n": 2, "fields": {"uri": "/no/such/folder"}}, "store"),
+        ({"n": 2, "fields": {"version": "9/../../x"}}, "store"),
     ],
 )
 def test_an_unfit_version_is_refused(follow, announced, wait_until, later, reason):
@@ -207,6 +208,17 @@ def test_an_unfit_version_is_refused(follow, announced, wait_until, later, reaso
     assert follower.take().name == version_name(1)
     assert follower.take() is None
     assert count("loaded") == 1
+
+
+def test_files_of_another_version_are_refused(follow, announced, publish_bundle, wait_until):
+    published = publish_bundle(version=version_name(2), seed=2)
+    folder = Path(published.uri.removeprefix("file:"))
+    moved = folder.rename(folder.with_name(version_name(3)))
+    fields = {"version": version_name(3), "uri": f"file://{moved}"}
+
+    _, count = follow([[announced(published=published, fields=fields)]])
+
+    wait_until(lambda: count("refused", "manifest") == 1, 10, "refused")
 
 
 def test_an_announcement_that_does_not_decode_is_refused(follow, wait_until):
@@ -251,7 +263,7 @@ def test_a_bundle_that_fails_its_golden_sessions_is_refused(
 ):
     wrong = [GoldenSession([1], list(range(20)), [0.5] * 20)]
     bundle = replace(make_bundle(version=version_name(1)), golden=wrong)
-    published = publish(Store(str(tmp_path / "other")), bundle)
+    published = publish(Store(str(tmp_path / "models")), bundle)
     _, count = follow([[announced(published=published)]])
 
     wait_until(lambda: count("refused", "golden") == 1, 10, "refused")
