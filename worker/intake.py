@@ -172,13 +172,16 @@ def _columns(
         bool,
         num,
     )
+    # A session says itself how far it has come, and is believed: a crash may have kept the marker
+    # and lost the session's record. Only of a user without one the marker has to be asked.
+    evicted_B = answered_B & (sessions.n_S[slot_B] == 0)
     return Clicks(
         slot_B=slot_B,
         code_B=np.fromiter((code_of(j.event.item_id) for j in judged), np.int32, num),
         time_B=np.fromiter((j.time_ms for j in judged), np.int64, num),
         offset_B=offset_B,
         session_hash_B=np.fromiter((hash_of(j.event.session_id) for j in judged), np.uint32, num),
-        repeat_B=answered_B | (offset_B <= sessions.offset_S[slot_B]),
+        repeat_B=evicted_B | (offset_B <= sessions.offset_S[slot_B]),
         item_ids=[j.event.item_id for j in judged],
     )
 

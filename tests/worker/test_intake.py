@@ -226,6 +226,18 @@ def test_a_click_is_a_repeat_by_the_ledger_or_by_its_session(seated, make, sessi
     assert seats.clicks.repeat_B.tolist() == [True, True, False, False]
 
 
+def test_a_session_behind_the_marker_gets_the_clicks_that_a_crash_lost(
+    seated, make, sessions, ledgers
+):
+    slot = sessions.create(HOME, "u1")
+    sessions.offset_S[slot], sessions.n_S[slot] = 2, 1
+    ledgers[HOME].next_offset = 10
+
+    _, seats = seated(make(2), make(7), make(8, user="evicted"))
+
+    assert seats.clicks.repeat_B.tolist() == [True, False, True]
+
+
 def test_a_duplicate_leaves_the_clicks_and_its_seat(seated, make):
     intake, seats = seated(make(0, event_id="e"), make(1), make(2, event_id="e", item="i7"))
 
