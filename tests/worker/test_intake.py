@@ -231,7 +231,8 @@ def test_a_session_behind_the_marker_gets_the_clicks_that_a_crash_lost(
 ):
     slot = sessions.create(HOME, "u1")
     sessions.offset_S[slot], sessions.n_S[slot] = 2, 1
-    ledgers[HOME].next_offset = 10
+    for ledger in ledgers.values():
+        ledger.next_offset = 10
 
     _, seats = seated(make(2), make(7), make(8, user="evicted"))
 
