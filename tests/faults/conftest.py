@@ -70,7 +70,7 @@ class Process:
 
 def _toml(settings: Any) -> str:
     lines = ["[metrics]", "worker_port = 0"]
-    for section in ("kafka", "topics"):
+    for section in ("kafka", "topics", "store"):
         lines.append(f"[{section}]")
         values = getattr(settings, section).model_dump(exclude_unset=True)
         lines += [f"{name} = {value!r}".replace("'", '"') for name, value in values.items()]
