@@ -109,7 +109,7 @@ class Worker:
             # A first start: the restore below decides where to begin, nothing resets silently.
             polled = {}
         except OffsetOutOfRangeError:
-            # Retention passed us: start over where `on_gap` says, with the gap counted.
+            # Retention passed us: start over where `on_gap` says, with the gap in the log.
             self._assignment.new |= self._assignment.live
             self._drop_all()
             polled = {}
