@@ -48,7 +48,11 @@ class SessionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a partition stands: next click offset, and cumulative counts up to it (the ledger)."""
+    """Where a partition stands: next click offset, and cumulative counts up to it (the ledger).
+
+    `guarantee` is the protocol that committed it, and so tells how exactly it must agree with the
+    committed offset.
+    """
 
     next_offset: int
     generation: int
@@ -58,6 +62,7 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     recommended: int = 0
     dead: int = 0
     skipped: dict[str, int] = {}
+    guarantee: str = "at_least_once"
 
 
 def reaches_further(marker: Marker, other: Marker | None) -> bool:

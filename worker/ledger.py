@@ -59,8 +59,8 @@ class Ledger:
             self.skipped[reason] += 1
         return True
 
-    def marker(self, generation: int, version: str) -> Marker:
-        """Return the changelog's marker of this state."""
+    def marker(self, generation: int, version: str, guarantee: str = "at_least_once") -> Marker:
+        """Return the changelog's marker of this state, committed under `guarantee`."""
         return Marker(
             next_offset=self.next_offset,
             generation=generation,
@@ -70,4 +70,5 @@ class Ledger:
             recommended=self.recommended,
             dead=self.dead,
             skipped=dict(self.skipped),
+            guarantee=guarantee,
         )

@@ -49,6 +49,12 @@ def test_a_marker_comes_back_as_it_was():
     assert decode(message(MARKER_KEY, encode_marker(marker))) == marker
 
 
+def test_a_marker_that_does_not_say_so_was_written_at_least_once():
+    value = b'{"next_offset":5,"generation":2,"version":"v","log_time":7}'
+
+    assert decode(message(MARKER_KEY, value)).guarantee == "at_least_once"
+
+
 def test_a_tombstone_still_says_how_far_its_user_had_come():
     assert decode(message(b"u", None, tombstone_headers(12))).last_offset == 12
     assert decode(message(b"u", None)).last_offset == -1

@@ -36,3 +36,4 @@ def test_a_marker_brings_everything_back():
 
     assert Ledger.restored(ledger.marker(7, "v1")) == ledger
     assert ledger.marker(7, "v1").generation == 7
+    assert ledger.marker(7, "v1", "exactly_once").guarantee == "exactly_once"
