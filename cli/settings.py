@@ -17,7 +17,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as SourceError
 
 from cli.settings_errors import SettingsError, explained
-from stream.settings import KafkaSettings, TopicSettings
+from stream.settings import KafkaSettings, ProcessingSettings, TopicSettings
 from trainer.settings import TrainerSettings
 from worker.settings import WorkerSettings
 
@@ -75,6 +75,7 @@ class Settings(BaseSettings):
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     topics: TopicSettings = Field(default_factory=TopicSettings)
+    processing: ProcessingSettings = Field(default_factory=ProcessingSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)

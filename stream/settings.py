@@ -119,6 +119,43 @@ class KafkaSettings(BaseModel):
         return self
 
 
+class ProcessingSettings(BaseModel):
+    """What a worker promises, and who it is among the workers; used by `stream/clients.py`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    guarantee: Literal["at_least_once", "exactly_once"] = Field(
+        default="at_least_once",
+        description="exactly_once commits each batch as one Kafka transaction; readers must be "
+        "read_committed.",
+    )
+    slot: str = Field(
+        default="",
+        pattern=r"^[a-zA-Z0-9._-]{0,64}$",
+        description="Lasting name of this worker process, unique in its group and the same after "
+        "a restart, such as a StatefulSet's pod name. Empty: a new one at each start.",
+    )
+    static_members: bool = Field(
+        default=False,
+        description="Keep the slot's partitions for it over a restart (group.instance.id).",
+    )
+    assignor: Literal["range", "cooperative-sticky"] = Field(
+        default="range", description="How the group divides the partitions; the same in all slots."
+    )
+    transaction_timeout_ms: int = Field(
+        default=15_000,
+        ge=2_000,
+        le=900_000,
+        description="When brokers abort a transaction that its worker does not finish.",
+    )
+
+    @model_validator(mode="after")
+    def _static_needs_slot(self) -> Self:
+        if self.static_members and not self.slot:
+            raise ValueError("static_members = true: needs a slot, which survives a restart")
+        return self
+
+
 class TopicSettings(BaseModel):
     """Names and properties of the topics; used by `stream/topics.py`."""
 
