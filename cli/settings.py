@@ -125,6 +125,8 @@ def load_with_sources(
     except ValidationError as error:
         raise explained(error, Settings, sources) from None
     _require_agreement(settings, sources)
+    if settings.processing.guarantee == "exactly_once":
+        _require_order(settings)
     return settings, sources
 
 
@@ -136,6 +138,16 @@ def _require_agreement(settings: Settings, sources: Mapping[str, str]) -> None:
                 f"{follower} = {found[follower]}: must be that of {leader} = {found[leader]}; "
                 f"leave it out, then it follows (from {sources[follower]})"
             )
+
+
+def _require_order(settings: Settings) -> None:
+    kafka, processing = settings.kafka, settings.processing
+    if kafka.delivery_timeout_ms >= processing.transaction_timeout_ms:
+        raise SettingsError(
+            f"processing.transaction_timeout_ms = {processing.transaction_timeout_ms}: must be "
+            f"more than kafka.delivery_timeout_ms = {kafka.delivery_timeout_ms}, or brokers abort "
+            "transactions that are still being delivered"
+        )
 
 
 def values(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:

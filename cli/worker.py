@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import typer
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cli.settings import Settings
+    from stream.batch import Committer
+    from stream.kafka_types import KafkaConsumer, KafkaProducer
     from stream.monitor import Health
     from worker.metrics import WorkerMetrics
     from worker.refresh import VersionFollower
@@ -84,35 +87,73 @@ def construct_worker(settings: Settings, metrics: WorkerMetrics, health: Health)
     import numpy as np
 
     from stream import clients
-    from stream.batch import AtLeastOnce
     from worker.answering import Answering
     from worker.outputs import Writer
     from worker.restore import Restorer
+    from worker.takeover import Takeover
     from worker.worker import Parts, Worker
 
     kafka, topics, own = settings.kafka, settings.topics, settings.worker
+    guarantee = settings.processing.guarantee
     name = f"{kafka.app}-worker"
-    consumer = clients.click_consumer(kafka, client_id=name, max_poll_records=own.batch.max_clicks)
-    committer = AtLeastOnce(
-        consumer,
-        lambda: clients.producer(kafka, client_id=name),
-        (topics.recommendations, topics.sessions, topics.dead_letters),
-        delivery_timeout_seconds=kafka.delivery_timeout_ms / 1000,
-        beat=health.beat,
+    consumer = clients.click_consumer(
+        *(kafka, settings.processing), client_id=name, max_poll_records=own.batch.max_clicks
     )
-    writer = Writer(topics, own.ranking, app=kafka.app, app_version=version("nextclick"))
+    committer = _committer(settings, consumer, health, client_id=name)
+    writer = Writer(
+        *(topics, own.ranking),
+        app=kafka.app,
+        app_version=version("nextclick"),
+        guarantee=guarantee,
+    )
     rng = np.random.default_rng()
     answering = Answering(own, writer, metrics, num_partitions=topics.partitions, rng=rng)
+    takeover = Takeover(
+        consumer=consumer,
+        restorer=Restorer(kafka, topics.sessions, name),
+        committer=committer,
+        settings=own,
+        sessions_topic=topics.sessions,
+        guarantee=guarantee,
+        health=health,
+        metrics=metrics,
+    )
     parts = Parts(
         consumer=consumer,
         committer=committer,
-        restorer=Restorer(kafka, topics.sessions, name),
+        takeover=takeover,
         follower=_follower(settings, metrics),
         answering=answering,
         metrics=metrics,
         health=health,
     )
-    return Worker(parts, own, topics)
+    return Worker(parts, own, topics.clicks)
+
+
+def _committer(
+    settings: Settings, consumer: KafkaConsumer, health: Health, *, client_id: str
+) -> Committer:
+    """Return the commit protocol of the configured guarantee, with its producer."""
+    from stream import clients
+    from stream.at_least_once import AtLeastOnce
+    from stream.exactly_once import ExactlyOnce
+
+    kafka, processing = settings.kafka, settings.processing
+    # Without a lasting name the brokers end a crashed process's transaction only by its timeout.
+    slot = processing.slot or uuid4().hex[:12]
+    exactly_once = processing.guarantee == "exactly_once"
+
+    def make_producer() -> KafkaProducer:
+        if exactly_once:
+            return clients.transactional_producer(kafka, processing, client_id=client_id, slot=slot)
+        return clients.producer(kafka, client_id=client_id)
+
+    topics = settings.topics
+    return (ExactlyOnce if exactly_once else AtLeastOnce)(
+        *(consumer, make_producer, (topics.recommendations, topics.sessions, topics.dead_letters)),
+        delivery_timeout_seconds=kafka.delivery_timeout_ms / 1000,
+        beat=health.beat_in_wait,
+    )
 
 
 def _follower(settings: Settings, metrics: WorkerMetrics) -> VersionFollower:

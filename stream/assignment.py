@@ -1,10 +1,15 @@
-"""Which partitions this member holds: notes from rebalance callbacks, acted on by the loop."""
+"""Which partitions this member holds, and whether the group still counts it in; acts on nothing."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from typing import Final
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka.structs import ConsumerGroupMetadata
+
+_LEASE_SHARE: Final = 0.8
 
 
 class Assignment(ConsumerRebalanceListener):
@@ -49,11 +54,39 @@ class Assignment(ConsumerRebalanceListener):
         self.live.clear()
 
 
-def member_generation(consumer: KafkaConsumer) -> int:
-    """Return the group generation that counts us in, or -1 when none does.
+def membership(consumer: KafkaConsumer) -> ConsumerGroupMetadata | None:
+    """Return the group membership at this moment, or None when the group does not count us in.
 
-    `group_metadata()` is a live view: after a stall it shows generation -1 and an empty member id,
-    and brokers skip fencing for such commits (D4), so the caller asks right after each poll.
+    After a stall the client's own shows generation -1 and an empty member id, and brokers skip
+    fencing for such commits (D4): the caller asks right after each poll and commits with that.
     """
     metadata = consumer.group_metadata()  # type: ignore[no-untyped-call]  # not in the stubs
-    return int(metadata.generation_id) if metadata.member_id else -1
+    return metadata if metadata.generation_id >= 0 and metadata.member_id else None
+
+
+class Lease:
+    """Whether the group has been heard lately enough that no other member owns our partitions.
+
+    The client notes the loss of a static member's place in its log only, and polls on (D12).
+    """
+
+    def __init__(self, consumer: KafkaConsumer) -> None:
+        # The client's metric of the last heartbeat counts from the last one sent.
+        self._coordinator = consumer._coordinator  # type: ignore[attr-defined]  # not in the stubs
+        self._seconds = _LEASE_SHARE * consumer.config["session_timeout_ms"] / 1000
+
+    @property
+    def held(self) -> bool:
+        """Whether a heartbeat was answered, or the group joined, within 0.8 session timeouts."""
+        heartbeat = self._coordinator.heartbeat
+        heard = max(heartbeat.last_receive, heartbeat.last_reset)
+        return bool(time.monotonic() - heard < self._seconds)
+
+    @property
+    def fenced(self) -> bool:
+        """Whether another process has taken this static member's place.
+
+        The client then disables its heartbeat and stays in the state of a member for ever.
+        """
+        coordinator = self._coordinator
+        return bool(coordinator.stable() and not coordinator._heartbeat_enabled and not self.held)

@@ -10,16 +10,29 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.errors import KafkaConnectionError, KafkaTimeoutError, RetriableError
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.errors import (
+    KafkaConfigurationError,
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    RetriableError,
+)
 from kafka.errors import KafkaError as KafkaError  # what all clients raise, for callers elsewhere
 
-from stream.settings import KafkaSettings
+from stream.settings import KafkaSettings, ProcessingSettings
 
 Client = TypeVar("Client")
 Isolation = Literal["read_committed", "read_uncommitted"]
 
 _MIB: Final = 1024 * 1024
 _PROBE_SECONDS: Final = 2.0
+_ANY_WORKER: Final = ProcessingSettings()
+_OLDEST_BROKER: Final = (3, 0)
+_ASSIGNORS: Final = {
+    "range": RangePartitionAssignor,
+    "cooperative-sticky": CooperativeStickyAssignor,
+}
 
 
 class KafkaUnreachableError(RetriableError):
@@ -30,12 +43,19 @@ class KafkaUnreachableError(RetriableError):
 
 
 def click_consumer(
-    settings: KafkaSettings, *, client_id: str, max_poll_records: int = 500
+    settings: KafkaSettings,
+    processing: ProcessingSettings = _ANY_WORKER,
+    *,
+    client_id: str,
+    max_poll_records: int = 500,
 ) -> KafkaConsumer:
     """Return a member of the workers' group; subscribe it with a rebalance listener."""
+    member = f"{settings.app}-{processing.slot}" if processing.static_members else None
     return _open(settings, KafkaConsumer, {
         **_group_config(settings, client_id, max_poll_records),
         "group_id": settings.app,
+        "group_instance_id": member,
+        "partition_assignment_strategy": [_ASSIGNORS[processing.assignor]],
     })  # fmt: skip
 
 
@@ -64,6 +84,30 @@ def reader(
 def producer(settings: KafkaSettings, *, client_id: str) -> KafkaProducer:
     """Return an idempotent producer: flush it, then check every future, before any commit."""
     return _open(settings, KafkaProducer, _producer_config(settings, client_id))
+
+
+def transactional_producer(
+    settings: KafkaSettings, processing: ProcessingSettings, *, client_id: str, slot: str
+) -> KafkaProducer:
+    """Return a producer of transactions that is not initialised; `slot` is unique in the group.
+
+    A restarted process with the same slot ends its predecessor's transaction at once instead of
+    after its timeout. Raises KafkaConfigurationError for brokers before 3.0: their fencing lets a
+    replaced producer take its id back (D13).
+    """
+    producer = _open(settings, KafkaProducer, {
+        **_producer_config(settings, client_id),
+        "transactional_id": f"{settings.app}-{slot}",
+        "transaction_timeout_ms": processing.transaction_timeout_ms,
+    })  # fmt: skip
+    version: tuple[int, ...] = producer.config["api_version"]
+    if version < _OLDEST_BROKER:
+        producer.close(timeout=0)
+        raise KafkaConfigurationError(
+            f"processing.guarantee = exactly_once: needs brokers of Kafka 3.0 or newer, these "
+            f"speak {'.'.join(map(str, version))}"
+        )
+    return producer
 
 
 def admin(settings: KafkaSettings, *, client_id: str = "nextclick-admin") -> KafkaAdminClient:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kafka import errors
 
 from stream.changelog import ChangelogError
+from stream.exactly_once import FencedError
 from stream.positions import OffsetGapError
 from stream.topics import TopicMismatchError
 
@@ -23,6 +24,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.AuthorizationError, FORBIDDEN),
     (errors.SaslAuthenticationFailedError, FORBIDDEN),
     (errors.FencedInstanceIdError, UNAVAILABLE),
+    (FencedError, UNAVAILABLE),
     (errors.ProducerFencedError, UNAVAILABLE),
     (errors.InvalidProducerEpochError, UNAVAILABLE),
     (errors.RetriableError, UNAVAILABLE),

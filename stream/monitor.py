@@ -69,21 +69,33 @@ class BatchHistogram(Collector):
         yield family
 
 
+class StoppedError(Exception):
+    """The process was asked to end while it waited for brokers."""
+
+
 class Health:
     """What `/healthz` and `/readyz` answer: local progress and readiness, never broker health.
 
     Liveness is the age of the last `beat`; readiness is a set of named conditions that must all
-    hold. Written by the loop, read by the endpoint's threads: each value is one assignment.
+    hold. `stopping` says that the process was asked to end. Written by the loop and by signal
+    handlers, read by the endpoint's threads: each value is one assignment.
     """
 
     def __init__(self, conditions: Iterable[str], *, max_silence_seconds: float = 60.0) -> None:
         self._conditions = dict.fromkeys(conditions, False)
         self._max_silence_seconds = max_silence_seconds
         self._last_beat = time.monotonic()
+        self.stopping = False
 
     def beat(self) -> None:
         """Say that the loop has come round."""
         self._last_beat = time.monotonic()
+
+    def beat_in_wait(self) -> None:
+        """Beat within a wait for brokers; raises StoppedError once the process is to end."""
+        if self.stopping:
+            raise StoppedError
+        self.beat()
 
     def set(self, condition: str, holds: bool) -> None:
         """Note whether a readiness `condition` holds; raises KeyError for an unknown one."""

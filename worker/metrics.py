@@ -66,7 +66,7 @@ class WorkerMetrics:
         self.rebalances = counter("rebalances", "Changes of the assignment", "kind")
         self.restore = self._histogram("restore_duration_seconds", "Per restore", _RESTORE_BUCKETS)
         self.commit_failures = counter("commit_failures", "Failed batches", "reason")
-        self.renewals = counter("producer_renewals", "Producers retired after a failure", "reason")
+        self.renewals = counter("producer_renewals", "Producers that took over from another")
 
     def _about_models(self) -> None:
         counter, gauge = self._counter, self._gauge

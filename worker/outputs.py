@@ -39,10 +39,17 @@ class Writer:
     """Turn the answers of a batch into records; constant parts are prepared once."""
 
     def __init__(
-        self, topics: TopicSettings, ranking: RankingSettings, *, app: str, app_version: str
+        self,
+        topics: TopicSettings,
+        ranking: RankingSettings,
+        *,
+        app: str,
+        app_version: str,
+        guarantee: str = "at_least_once",
     ) -> None:
         self._topics = topics
         self._ranking = ranking
+        self._guarantee = guarantee
         self._app = app
         self._app_version = app_version
 
@@ -115,7 +122,7 @@ class Writer:
         ):
             yield Send(topic, partition, user_id.encode(), value, [])
         for partition, ledger in ledgers.items():
-            marker = ledger.marker(generation, version.name)
+            marker = ledger.marker(generation, version.name, self._guarantee)
             yield Send(topic, partition, MARKER_KEY, encode_marker(marker), [])
 
     def _headers(

@@ -1,5 +1,7 @@
 """Notes of rebalances: live is always a part of what is held."""
 
+import time
+from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from kafka import KafkaConsumer, TopicPartition
 from kafka.structs import ConsumerGroupMetadata
 
-from stream.assignment import Assignment, member_generation
+from stream.assignment import Assignment, Lease, membership
 
 TPS = [TopicPartition("clicks", n) for n in range(4)]
 SETS = st.sets(st.sampled_from(TPS))
@@ -78,9 +80,44 @@ def test_live_is_part_of_what_is_held_after_any_sequence(steps):
 
 
 @pytest.mark.parametrize(
-    ("generation", "member", "expected"), [(7, "m", 7), (7, "", -1), (-1, "", -1)]
+    ("generation", "member", "counted"), [(7, "m", True), (7, "", False), (-1, "", False)]
 )
-def test_the_generation_counts_only_with_a_member_id(consumer, generation, member, expected):
-    consumer.group_metadata.return_value = ConsumerGroupMetadata("app", generation, member, None)
+def test_a_membership_needs_a_generation_and_a_member_id(consumer, generation, member, counted):
+    metadata = ConsumerGroupMetadata("app", generation, member, None)
+    consumer.group_metadata.return_value = metadata
 
-    assert member_generation(consumer) == expected
+    assert membership(consumer) == (metadata if counted else None)
+
+
+class Coordinator:
+    """What the client keeps of its membership, as of a number of seconds ago."""
+
+    def __init__(self, heard, joined, stable=True, heartbeat_enabled=True):
+        now = time.monotonic()
+        self.heartbeat = SimpleNamespace(last_receive=now - heard, last_reset=now - joined)
+        self._heartbeat_enabled = heartbeat_enabled
+        self.stable = lambda: stable
+
+
+def lease_of(coordinator):
+    return Lease(SimpleNamespace(_coordinator=coordinator, config={"session_timeout_ms": 10_000}))
+
+
+@pytest.mark.parametrize(("heard", "joined", "held"), [(7, 99, True), (99, 7, True), (9, 9, False)])
+def test_a_lease_is_held_for_most_of_the_session_timeout_after_the_group_was_heard(
+    heard, joined, held
+):
+    assert lease_of(Coordinator(heard, joined)).held is held
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "fenced"),
+    [
+        (Coordinator(9, 9, heartbeat_enabled=False), True),
+        (Coordinator(9, 9), False),  # brokers are away
+        (Coordinator(9, 9, stable=False, heartbeat_enabled=False), False),  # it joins again
+        (Coordinator(1, 9, heartbeat_enabled=False), False),  # about to join
+    ],
+)
+def test_a_member_without_heartbeat_that_does_not_join_is_fenced(coordinator, fenced):
+    assert lease_of(coordinator).fenced is fenced

@@ -1,17 +1,24 @@
 """The commit protocol: order, one strike, and what was committed is asked, not guessed."""
 
+import time
+from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import CommitFailedError, KafkaTimeoutError, TopicAuthorizationFailedError
+from kafka.structs import ConsumerGroupMetadata
 
-from stream import batch as module
-from stream.batch import AtLeastOnce, Outcome, ProducerStuckError, Send
+from stream import producers as module
+from stream.at_least_once import AtLeastOnce
+from stream.batch import Outcome, Send
+from stream.monitor import StoppedError
+from stream.producers import ProducerStuckError
 
 TP = TopicPartition("clicks", 0)
 SENDS = [Send("out", 0, b"k", b"v", []), Send("out", 1, b"k", b"w", [])]
 BEFORE, AFTER = {TP: 5}, {TP: 7}
+MEMBER = ConsumerGroupMetadata("app", 3, "m", None)
 
 
 class Future:
@@ -78,7 +85,12 @@ def calls():
 
 @pytest.fixture
 def consumer(calls):
-    made = create_autospec(KafkaConsumer, spec_set=True, instance=True)
+    made = create_autospec(KafkaConsumer, instance=True)
+    made.config = {"session_timeout_ms": 10_000}
+    now = time.monotonic()
+    made._coordinator = SimpleNamespace(
+        heartbeat=SimpleNamespace(last_receive=now, last_reset=now - 1000)
+    )
     made.commit.side_effect = lambda *_, **__: calls.append("commit")
     made.committed.return_value = BEFORE[TP]
     return made
@@ -102,7 +114,7 @@ def make_committer(calls, consumer):
 def test_outputs_are_acknowledged_before_the_offsets_move(make_committer, calls, consumer):
     committer = make_committer(Producer(calls))
 
-    assert committer.commit(SENDS, BEFORE, AFTER) is Outcome.KEPT
+    assert committer.commit(SENDS, BEFORE, AFTER, MEMBER) is Outcome.KEPT
 
     assert calls == ["metadata", "beat", "send", "send", "flush", "commit"]
     (offsets,) = consumer.commit.call_args.args
@@ -115,12 +127,12 @@ def test_no_offset_moves_after_a_failure_and_the_producer_is_never_used_again(
 ):
     committer = make_committer(Producer(calls, fails=fails), Producer(second := []))
 
-    assert committer.commit(SENDS, BEFORE, AFTER) is Outcome.ROLLED_BACK
+    assert committer.commit(SENDS, BEFORE, AFTER, MEMBER) is Outcome.ROLLED_BACK
 
     consumer.commit.assert_not_called()
     assert "closed" in calls
     assert committer.renewals == 1
-    assert committer.commit(SENDS, BEFORE, AFTER) is Outcome.KEPT
+    assert committer.commit(SENDS, BEFORE, AFTER, MEMBER) is Outcome.KEPT
     assert second == ["metadata", "send", "send", "flush"]
 
 
@@ -131,7 +143,7 @@ def test_what_is_not_allowed_is_raised_and_not_tried_again(
     committer = make_committer(Producer(calls, fails="future"), Producer(calls))
 
     with pytest.raises(TopicAuthorizationFailedError):
-        committer.commit(SENDS, BEFORE, AFTER)
+        committer.commit(SENDS, BEFORE, AFTER, MEMBER)
 
     consumer.commit.assert_not_called()
     assert committer.renewals == 0
@@ -148,14 +160,14 @@ def test_after_a_failed_commit_the_committed_offset_decides(
     consumer.committed.return_value = committed
     committer = make_committer(Producer(calls), Producer(calls))
 
-    assert committer.commit(SENDS, BEFORE, AFTER) is outcome
+    assert committer.commit(SENDS, BEFORE, AFTER, MEMBER) is outcome
 
 
 def test_a_sender_that_does_not_end_is_a_reason_to_leave(make_committer, calls):
     committer = make_committer(Producer(calls, fails="flush", stuck=True), Producer(calls))
 
     with pytest.raises(ProducerStuckError):
-        committer.commit(SENDS, BEFORE, AFTER)
+        committer.commit(SENDS, BEFORE, AFTER, MEMBER)
 
 
 def test_a_producer_is_opened_again_and_again_while_the_brokers_are_away(
@@ -165,23 +177,33 @@ def test_a_producer_is_opened_again_and_again_while_the_brokers_are_away(
     away = Producer(gone := [], fails="metadata")
     committer = make_committer(Producer(calls, fails="flush"), away, Producer(calls))
 
-    assert committer.commit(SENDS, BEFORE, AFTER) is Outcome.ROLLED_BACK
+    assert committer.commit(SENDS, BEFORE, AFTER, MEMBER) is Outcome.ROLLED_BACK
 
     assert gone == ["metadata", "closed"]
     assert calls.count("pause") == 1
-    # Two attempts, and one topic of each producer that found its metadata.
-    assert calls.count("beat") == 4
+    # Two attempts, one question, and one topic of each producer that found its metadata.
+    assert calls.count("beat") == 5
 
 
-def test_it_gives_up_after_a_minute(make_committer, calls, monkeypatch):
-    clock = iter(range(0, 10_000, 20))
+def test_a_wait_for_brokers_ends_when_the_process_is_to_end(calls, consumer, monkeypatch):
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    away = [Producer([], fails="metadata") for _ in range(9)]
-    committer = make_committer(Producer(calls, fails="flush"), *away)
+    beats = iter([True] * 20)
 
-    with pytest.raises(KafkaTimeoutError):
-        committer.commit(SENDS, BEFORE, AFTER)
+    def beat():
+        if not next(beats, False):
+            raise StoppedError
+
+    producers = iter([Producer(calls, fails="flush")])
+    committer = AtLeastOnce(
+        consumer,
+        lambda: next(producers, Producer([], fails="metadata")),
+        ["out"],
+        delivery_timeout_seconds=1,
+        beat=beat,
+    )
+
+    with pytest.raises(StoppedError):
+        committer.commit(SENDS, BEFORE, AFTER, MEMBER)
 
 
 def test_closing_ends_the_producer(make_committer, calls):
@@ -197,7 +219,7 @@ def test_the_sender_sleeps_until_the_flush_and_can_be_woken_ever_after(
     producer = Producer(calls, fails=fails)
     committer = make_committer(producer, Producer(calls))
 
-    committer.commit(SENDS, BEFORE, AFTER)
+    committer.commit(SENDS, BEFORE, AFTER, MEMBER)
 
     assert producer._sender.woken == (0 if fails else 1)
     producer._sender.wakeup()
@@ -213,7 +235,7 @@ def test_a_bug_in_what_is_sent_is_raised_with_the_sender_awake(make_committer, c
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        committer.commit(sends(), BEFORE, AFTER)
+        committer.commit(sends(), BEFORE, AFTER, MEMBER)
     producer._sender.wakeup()
 
     assert producer._sender.woken == 1
@@ -239,18 +261,40 @@ def test_partitions_that_went_apart_are_unknown(
     consumer.committed.side_effect = lambda tp, timeout_ms: committed[tp]
     committer = make_committer(Producer(calls), Producer(calls))
 
-    assert committer.commit(SENDS, BEFORE | {OTHER: 2}, AFTER | {OTHER: 3}) is outcome
+    assert committer.commit(SENDS, BEFORE | {OTHER: 2}, AFTER | {OTHER: 3}, MEMBER) is outcome
 
 
 def test_pauses_before_a_new_producer_grow_to_five_seconds(make_committer, calls, monkeypatch):
     pauses = []
     monkeypatch.setattr(module.time, "sleep", pauses.append)
-    monkeypatch.setattr(module.time, "monotonic", lambda: sum(pauses))
-    away = [Producer([], fails="metadata") for _ in range(30)]
-    committer = make_committer(Producer(calls, fails="flush"), *away)
+    away = [Producer([], fails="metadata") for _ in range(9)]
+    committer = make_committer(Producer(calls, fails="flush"), *away, Producer(calls))
 
-    with pytest.raises(KafkaTimeoutError):
-        committer.commit(SENDS, BEFORE, AFTER)
-    assert pauses[:4] == [0.1, 0.2, 0.4, 0.8]
-    assert max(pauses) == 5.0
-    assert 60 < sum(pauses) < 66
+    assert committer.commit(SENDS, BEFORE, AFTER, MEMBER) is Outcome.ROLLED_BACK
+
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+
+
+def test_nothing_is_sent_or_committed_without_a_lease(make_committer, calls, consumer):
+    committer = make_committer(Producer(calls), Producer(calls))
+    consumer._coordinator.heartbeat.last_receive -= 100
+
+    assert committer.commit(SENDS, BEFORE, AFTER, MEMBER) is Outcome.ROLLED_BACK
+
+    assert "send" not in calls
+    consumer.commit.assert_not_called()
+
+
+def test_a_lease_that_ends_while_records_are_sent_keeps_the_offsets(
+    make_committer, calls, consumer
+):
+    class Slow(Producer):
+        def flush(self, timeout):
+            consumer._coordinator.heartbeat.last_receive -= 100
+
+    committer = make_committer(Slow(calls), Producer(calls))
+
+    assert committer.commit(SENDS, BEFORE, AFTER, MEMBER) is Outcome.ROLLED_BACK
+
+    assert "send" in calls
+    consumer.commit.assert_not_called()

@@ -1,0 +1,129 @@
+"""Producers for one commit protocol or the other: open, deliver a batch, end for good.
+
+It knows no offsets and no transactions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+import structlog
+from kafka import KafkaProducer
+from kafka.errors import AuthorizationError, KafkaError, RetriableError
+from kafka.producer.future import FutureRecordMetadata
+
+from stream.batch import Send
+
+log = structlog.get_logger(__name__)
+Answer = TypeVar("Answer")
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+_SENDER_END_SECONDS = 5.0
+
+
+class ProducerStuckError(Exception):
+    """The sender thread of a retired producer cannot be ended; only leaving the process helps."""
+
+
+class NotDeliveredError(Exception):
+    """At least one record was not acknowledged; `cause` is the first one's error."""
+
+    def __init__(self, cause: BaseException | None) -> None:
+        super().__init__(repr(cause))
+        self.cause = cause
+
+
+def opened(
+    make_producer: Callable[[], KafkaProducer], topics: Iterable[str], beat: Callable[[], None]
+) -> KafkaProducer:
+    """Return a new producer that knows the metadata of `topics`; it must be there before a batch.
+
+    `_unhurried` keeps the sender from waking, so that it could not be fetched any more then.
+    """
+    producer = make_producer()
+    try:
+        for topic in topics:
+            producer.partitions_for(topic)
+            beat()
+    except KafkaError:
+        end(producer)
+        raise
+    return producer
+
+
+def deliver(producer: KafkaProducer, sends: Iterable[Send], timeout_seconds: float) -> None:
+    """Send, flush, and check every future; raises NotDeliveredError or a KafkaError.
+
+    A flush that returns proves nothing (D1): a batch that timed out has left the buffer as well.
+    """
+    with _unhurried(producer):
+        futures = [_send(producer, record) for record in sends]
+    producer.flush(timeout=timeout_seconds)
+    for future in futures:
+        if isinstance(future.exception, AuthorizationError):
+            raise future.exception
+        if not future.succeeded():
+            raise NotDeliveredError(future.exception)
+
+
+def end(producer: KafkaProducer) -> None:
+    """End the producer and whatever it still had to send; raises ProducerStuckError."""
+    # `close` waits for pending records first and then leaves the sender running (D10).
+    sender = producer._sender  # type: ignore[attr-defined]  # the stubs leave it out
+    sender.force_close()
+    sender.join(_SENDER_END_SECONDS)
+    if sender.is_alive():
+        raise ProducerStuckError("the sender thread of a retired producer does not end")
+    # Nothing is pending any more: this only keeps the finaliser from flushing a second later.
+    with suppress(KafkaError):
+        producer.close(timeout=0)
+
+
+def patiently(ask: Callable[[], Answer], beat: Callable[[], None]) -> Answer:
+    """Return the answer of `ask`, which is asked again while brokers are away.
+
+    There is no limit: a worker outlasts its brokers. `beat` is called before each attempt and may
+    raise to give up; pauses grow from 0.1 to 5 s. Other errors than retriable ones are raised.
+    """
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        beat()
+        try:
+            return ask()
+        except (RetriableError, ConnectionError) as error:
+            log.warning("brokers do not answer", error=repr(error))
+            time.sleep(pause)
+            pause = min(_LONGEST_PAUSE_SECONDS, 2 * pause)
+
+
+def _send(producer: KafkaProducer, record: Send) -> FutureRecordMetadata:
+    return producer.send(
+        record.topic,
+        value=record.value,
+        key=record.key,
+        headers=record.headers,
+        partition=record.partition,
+    )
+
+
+@contextmanager
+def _unhurried(producer: KafkaProducer) -> Iterator[None]:
+    """Let the sender sleep until the flush.
+
+    The client wakes it, a system call and two thread switches, at each record that opens a batch
+    (docs/decisions/0005-producer-batches.md).
+    """
+    sender = producer._sender  # type: ignore[attr-defined]  # the stubs leave it out
+    sender.wakeup = _nothing
+    try:
+        yield
+    finally:
+        del sender.wakeup
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,139 @@
+"""Take newly assigned partitions over: where they begin, their sessions, a first start's marker.
+
+It knows the order of these steps; what is read and how it is checked is the restorer's business.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from stream.assignment import Assignment
+from stream.batch import Committer, Outcome, Send
+from stream.changelog import MARKER_KEY, Entry, encode_marker
+from stream.kafka_types import (
+    ConsumerGroupMetadata,
+    KafkaConsumer,
+    RetriableError,
+    TopicPartition,
+)
+from stream.monitor import Health
+from stream.positions import Position, starting_positions
+from worker.ledger import Ledger
+from worker.metrics import WorkerMetrics
+from worker.partitions import Partitions
+from worker.restore import Restorer
+from worker.settings import WorkerSettings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """Bring new partitions to life, or leave them as they are and be called again."""
+
+    consumer: KafkaConsumer
+    restorer: Restorer
+    committer: Committer
+    settings: WorkerSettings
+    sessions_topic: str
+    guarantee: str
+    health: Health
+    metrics: WorkerMetrics
+
+    def run(
+        self,
+        assignment: Assignment,
+        partitions: Partitions,
+        place: Callable[[Entry], None],
+        member: ConsumerGroupMetadata,
+    ) -> None:
+        """Take over what is new in `assignment`; brokers that do not answer are asked next time.
+
+        Raises StateMismatchError and its kind when only an operator can say how to go on.
+        """
+        new = set(assignment.new)
+        self.health.set("sessions", False)
+        started = time.monotonic()
+        try:
+            taken = self._restore(new, assignment, place, member)
+        except RetriableError as error:
+            log.warning("restore failed, it starts over", error=repr(error))
+            taken = None
+        if taken is None:
+            # Drop what was read; the next round starts over with what is left.
+            for tp in new:
+                partitions.drop(tp)
+        else:
+            for tp, (position, ledger) in taken.items():
+                partitions.take(tp, position.offset, ledger)
+            assignment.live |= new
+            assignment.new -= new
+            self.metrics.restore.observe(time.monotonic() - started)
+            log.info("sessions restored", partitions=sorted(tp.partition for tp in new))
+        self._resume_live(assignment, partitions)
+
+    def _restore(
+        self,
+        new: set[TopicPartition],
+        assignment: Assignment,
+        place: Callable[[Entry], None],
+        member: ConsumerGroupMetadata,
+    ) -> dict[TopicPartition, tuple[Position, Ledger]] | None:
+        """Return where each partition begins with its ledger; None when it was not to be."""
+        self.consumer.pause(*self.consumer.assignment())
+        positions = starting_positions(
+            self.consumer,
+            new,
+            start_from=self.settings.start_from,
+            on_gap=self.settings.on_gap,
+        )
+        for tp, position in positions.items():
+            # Without it every poll below would ask again where to begin, and raise.
+            self.consumer.seek(tp, position.offset)
+        ledgers = self.restorer.restore(
+            positions, place, between_slices=lambda: self._still_wanted(new, assignment)
+        )
+        first = {tp: p.offset for tp, p in positions.items() if not p.committed}
+        if ledgers is None or assignment.gone or not self._mark(first, ledgers, member):
+            return None
+        return {tp: (position, ledgers[tp.partition]) for tp, position in positions.items()}
+
+    def _mark(
+        self,
+        first: dict[TopicPartition, int],
+        ledgers: dict[int, Ledger],
+        member: ConsumerGroupMetadata,
+    ) -> bool:
+        """Write the marker of a group's first start with its offset; tells success.
+
+        From then on "no committed offset" or "no marker" means that somebody removed it.
+        """
+        if not first:
+            return True
+        sends = [
+            Send(
+                *(self.sessions_topic, tp.partition, MARKER_KEY),
+                encode_marker(ledgers[tp.partition].marker(-1, "", self.guarantee)),
+                [],
+            )
+            for tp in first
+        ]
+        return self.committer.commit(sends, {}, first, member) is Outcome.KEPT
+
+    def _still_wanted(self, new: set[TopicPartition], assignment: Assignment) -> bool:
+        # Every partition is paused: this poll keeps the membership and returns no record.
+        self.consumer.poll(timeout_ms=0)
+        self.health.beat()
+        return not self.health.stopping and not new & assignment.gone
+
+    def _resume_live(self, assignment: Assignment, partitions: Partitions) -> None:
+        # A poll during the restore may have moved live partitions: go back to where each one is.
+        live = assignment.live & self.consumer.assignment()
+        for tp in live:
+            self.consumer.seek(tp, partitions.next_offset[tp])
+        self.consumer.resume(*live)
+        self.health.set("sessions", not assignment.new - live)
