@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stream.batch import Committer
     from stream.kafka_types import KafkaConsumer, KafkaProducer
     from stream.monitor import Health
+    from worker.answering import Answering
     from worker.metrics import WorkerMetrics
     from worker.refresh import VersionFollower
     from worker.worker import Worker
@@ -82,39 +83,24 @@ def _construct(settings: Settings) -> tuple[Callable[[], None], Callable[[], Non
 
 def construct_worker(settings: Settings, metrics: WorkerMetrics, health: Health) -> Worker:
     """Wire a worker from the settings; its follower is already running."""
-    from importlib.metadata import version
-
-    import numpy as np
-
     from stream import clients
-    from worker.answering import Answering
-    from worker.outputs import Writer
     from worker.restore import Restorer
     from worker.takeover import Takeover
     from worker.worker import Parts, Worker
 
     kafka, topics, own = settings.kafka, settings.topics, settings.worker
-    guarantee = settings.processing.guarantee
     name = f"{kafka.app}-worker"
     consumer = clients.click_consumer(
         *(kafka, settings.processing), client_id=name, max_poll_records=own.batch.max_clicks
     )
     committer = _committer(settings, consumer, health, client_id=name)
-    writer = Writer(
-        *(topics, own.ranking),
-        app=kafka.app,
-        app_version=version("nextclick"),
-        guarantee=guarantee,
-    )
-    rng = np.random.default_rng()
-    answering = Answering(own, writer, metrics, num_partitions=topics.partitions, rng=rng)
     takeover = Takeover(
         consumer=consumer,
         restorer=Restorer(kafka, topics.sessions, name),
         committer=committer,
         settings=own,
         sessions_topic=topics.sessions,
-        guarantee=guarantee,
+        guarantee=settings.processing.guarantee,
         health=health,
         metrics=metrics,
     )
@@ -123,11 +109,30 @@ def construct_worker(settings: Settings, metrics: WorkerMetrics, health: Health)
         committer=committer,
         takeover=takeover,
         follower=_follower(settings, metrics),
-        answering=answering,
+        answering=_answering(settings, metrics),
         metrics=metrics,
         health=health,
     )
     return Worker(parts, own, topics.clicks)
+
+
+def _answering(settings: Settings, metrics: WorkerMetrics) -> Answering:
+    from importlib.metadata import version
+
+    import numpy as np
+
+    from worker.answering import Answering
+    from worker.outputs import Writer
+
+    topics, own = settings.topics, settings.worker
+    writer = Writer(
+        *(topics, own.ranking),
+        app=settings.kafka.app,
+        app_version=version("nextclick"),
+        guarantee=settings.processing.guarantee,
+    )
+    rng = np.random.default_rng()
+    return Answering(own, writer, metrics, num_partitions=topics.partitions, rng=rng)
 
 
 def _committer(
