@@ -7,6 +7,7 @@ from kafka import errors
 from stream.changelog import ChangelogError
 from stream.exactly_once import FencedError
 from stream.positions import OffsetGapError
+from stream.progress import PartitionStalledError
 from stream.topics import TopicMismatchError
 
 BUG = 70
@@ -28,6 +29,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.ProducerFencedError, UNAVAILABLE),
     (errors.InvalidProducerEpochError, UNAVAILABLE),
     (errors.RetriableError, UNAVAILABLE),
+    (PartitionStalledError, UNAVAILABLE),
     (ConnectionError, UNAVAILABLE),
 )
 

@@ -61,6 +61,10 @@ class WorkerMetrics:
         self.lag_seconds = gauge(
             "consumer_lag_seconds", "Age of the last click read while behind", "topic", "partition"
         )
+        self.stalled_seconds = gauge(
+            "partition_stalled_seconds", "Clicks wait, none is fetched", "topic", "partition"
+        )
+        self.breaker_open = gauge("worker_breaker_open", "1: stopped for too many dead letters")
         self.assigned = gauge("assigned_partitions", "Partitions held")
         self.last_poll = gauge("last_poll_timestamp_seconds", "When the last poll returned")
         self.rebalances = counter("rebalances", "Changes of the assignment", "kind")
@@ -117,7 +121,7 @@ class WorkerMetrics:
 
     def forget_partition(self, topic: str, partition: int) -> None:
         """Remove the series of a partition that is no longer ours."""
-        for gauge in (self.lag, self.lag_seconds):
+        for gauge in (self.lag, self.lag_seconds, self.stalled_seconds):
             with suppress(KeyError):
                 gauge.remove(topic, str(partition))
 

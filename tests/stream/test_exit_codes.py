@@ -7,6 +7,7 @@ from stream import exit_codes
 from stream.changelog import ChangelogError, StateMismatchError
 from stream.clients import KafkaUnreachableError
 from stream.positions import OffsetGapError
+from stream.progress import PartitionStalledError
 from stream.topics import TopicMismatchError
 
 
@@ -22,6 +23,7 @@ from stream.topics import TopicMismatchError
         (errors.KafkaTimeoutError("x"), exit_codes.UNAVAILABLE),
         (KafkaUnreachableError("x"), exit_codes.UNAVAILABLE),
         (errors.FencedInstanceIdError("x"), exit_codes.UNAVAILABLE),
+        (PartitionStalledError("x"), exit_codes.UNAVAILABLE),
         (ConnectionResetError(), exit_codes.UNAVAILABLE),
         (errors.GroupAuthorizationFailedError("x"), exit_codes.FORBIDDEN),
         (errors.SaslAuthenticationFailedError("x"), exit_codes.FORBIDDEN),
