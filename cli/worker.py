@@ -99,7 +99,7 @@ def construct_worker(settings: Settings, metrics: WorkerMetrics, health: Health)
         restorer=Restorer(kafka, topics.sessions, name),
         committer=committer,
         settings=own,
-        sessions_topic=topics.sessions,
+        topics=topics,
         guarantee=settings.processing.guarantee,
         health=health,
         metrics=metrics,

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 
 import structlog
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import AuthorizationError, FencedInstanceIdError, KafkaError
+from kafka.errors import FencedInstanceIdError, KafkaError
 from kafka.structs import ConsumerGroupMetadata
 
 from stream.assignment import Lease
 from stream.batch import Outcome, Send, committed_outcome
 from stream.positions import as_commit
-from stream.producers import NotDeliveredError, deliver, end, opened, patiently
+from stream.producers import FINAL_ERRORS, NotDeliveredError, deliver, end, opened, patiently
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,7 @@ class AtLeastOnce:
             deliver(self._producer, sends, self._flush_seconds)
             self._require_lease()
             self._consumer.commit(as_commit(after), timeout_ms=int(self._flush_seconds * 1000))
-        except (AuthorizationError, FencedInstanceIdError):
+        except (*FINAL_ERRORS, FencedInstanceIdError):
             raise
         except (KafkaError, NotDeliveredError, _LeaseExpiredError) as error:
             log.warning("batch failed", error=repr(error))

@@ -51,8 +51,8 @@ class Committer(Protocol):
         """Produce `sends` and move the committed offsets from `before` to `after`.
 
         `member` is the group membership under which the batch was polled. Raises what only leaving
-        the process can mend: no permission, fenced, a sender thread that does not end; StoppedError
-        when `beat` says so in a wait for brokers.
+        the process can mend: no permission, a record larger than brokers take, fenced, a sender
+        thread that does not end; StoppedError when `beat` says so in a wait for brokers.
         """
 
     def close(self) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import structlog
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
-    AuthorizationError,
     FencedInstanceIdError,
     InvalidProducerEpochError,
     InvalidTxnStateError,
@@ -25,7 +24,7 @@ from kafka.structs import ConsumerGroupMetadata
 
 from stream.batch import Outcome, Send, committed_outcome
 from stream.positions import as_commit
-from stream.producers import NotDeliveredError, deliver, end, opened, patiently
+from stream.producers import FINAL_ERRORS, NotDeliveredError, deliver, end, opened, patiently
 
 log = structlog.get_logger(__name__)
 
@@ -156,10 +155,10 @@ class _LostConnections:
 
 
 def _raise_if_final(error: BaseException, producer: KafkaProducer) -> None:
-    """Raise what a new producer would not mend: fenced, or not allowed."""
+    """Raise what a new producer would not mend: fenced, not allowed, too large."""
     manager = producer._transaction_manager  # type: ignore[attr-defined]  # not in the stubs
     for cause in _causes(error, manager.last_error):
-        if isinstance(cause, AuthorizationError):
+        if isinstance(cause, FINAL_ERRORS):
             raise cause
         if isinstance(cause, _FENCED):
             raise FencedError(

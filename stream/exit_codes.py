@@ -24,6 +24,8 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.CorruptRecordError, DAMAGED),
     (errors.AuthorizationError, FORBIDDEN),
     (errors.SaslAuthenticationFailedError, FORBIDDEN),
+    (errors.MessageSizeTooLargeError, CONFIGURATION),
+    (errors.KafkaConfigurationError, CONFIGURATION),
     (errors.FencedInstanceIdError, UNAVAILABLE),
     (FencedError, UNAVAILABLE),
     (errors.ProducerFencedError, UNAVAILABLE),

@@ -12,13 +12,20 @@ from typing import TypeVar
 
 import structlog
 from kafka import KafkaProducer
-from kafka.errors import AuthorizationError, KafkaError, RetriableError
+from kafka.errors import (
+    AuthorizationError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RetriableError,
+)
 from kafka.producer.future import FutureRecordMetadata
 
 from stream.batch import Send
 
 log = structlog.get_logger(__name__)
 Answer = TypeVar("Answer")
+
+FINAL_ERRORS = (AuthorizationError, MessageSizeTooLargeError)  # no other producer mends these
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -56,7 +63,8 @@ def opened(
 
 
 def deliver(producer: KafkaProducer, sends: Iterable[Send], timeout_seconds: float) -> None:
-    """Send, flush, and check every future; raises NotDeliveredError or a KafkaError.
+    """Send, flush, and check every future; raises NotDeliveredError or a KafkaError, a final one
+    if any record met it.
 
     A flush that returns proves nothing (D1): a batch that timed out has left the buffer as well.
     """
@@ -64,7 +72,7 @@ def deliver(producer: KafkaProducer, sends: Iterable[Send], timeout_seconds: flo
         futures = [_send(producer, record) for record in sends]
     producer.flush(timeout=timeout_seconds)
     for future in futures:
-        if isinstance(future.exception, AuthorizationError):
+        if isinstance(future.exception, FINAL_ERRORS):
             raise future.exception
         if not future.succeeded():
             raise NotDeliveredError(future.exception)

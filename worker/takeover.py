@@ -22,6 +22,8 @@ from stream.kafka_types import (
 )
 from stream.monitor import Health
 from stream.positions import Position, starting_positions
+from stream.settings import TopicSettings
+from stream.topics import TopicMismatchError
 from worker.ledger import Ledger
 from worker.metrics import WorkerMetrics
 from worker.partitions import Partitions
@@ -39,7 +41,7 @@ class Takeover:
     restorer: Restorer
     committer: Committer
     settings: WorkerSettings
-    sessions_topic: str
+    topics: TopicSettings
     guarantee: str
     health: Health
     metrics: WorkerMetrics
@@ -53,9 +55,11 @@ class Takeover:
     ) -> None:
         """Take over what is new in `assignment`; brokers that do not answer are asked next time.
 
-        Raises StateMismatchError and its kind when only an operator can say how to go on.
+        Raises StateMismatchError and its kind when only an operator can say how to go on, and
+        TopicMismatchError when the clicks topic has got more partitions.
         """
         new = set(assignment.new)
+        self._require_known(new)
         self.health.set("sessions", False)
         started = time.monotonic()
         try:
@@ -75,6 +79,16 @@ class Takeover:
             self.metrics.restore.observe(time.monotonic() - started)
             log.info("sessions restored", partitions=sorted(tp.partition for tp in new))
         self._resume_live(assignment, partitions)
+
+    def _require_known(self, new: set[TopicPartition]) -> None:
+        # Users have moved to other partitions than their sessions: only a new changelog helps.
+        unknown = sorted(tp.partition for tp in new if tp.partition >= self.topics.partitions)
+        if unknown:
+            raise TopicMismatchError(
+                f"topic {self.topics.clicks}: has partitions {unknown}, but topics.partitions = "
+                f"{self.topics.partitions}. Partitions cannot be added to a running system; start "
+                "one on new topics"
+            )
 
     def _restore(
         self,
@@ -116,7 +130,7 @@ class Takeover:
             return True
         sends = [
             Send(
-                *(self.sessions_topic, tp.partition, MARKER_KEY),
+                *(self.topics.sessions, tp.partition, MARKER_KEY),
                 encode_marker(ledgers[tp.partition].marker(-1, "", self.guarantee)),
                 [],
             )
