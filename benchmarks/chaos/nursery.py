@@ -6,8 +6,10 @@ before any client exists and knows no settings.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import random
 import select
 import signal
@@ -18,26 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from benchmarks.chaos import crashing
 from benchmarks.chaos.processes import ROOT, environment
 
 _START_SECONDS = 60.0
 _REAP_SECONDS = 0.01
-_FORKED_MODULES = (
-    "benchmarks.chaos.crashing",
-    "cli.__main__",
-    "cli.logs",
-    "cli.roles",
-    "cli.settings",
-    "index.threads",
-    "stream.clients",
-    "stream.exit_codes",
-    "stream.topics",
-    "worker.answering",
-    "worker.outputs",
-    "worker.refresh",
-    "worker.restore",
-    "worker.worker",
-)
+_PACKAGES = ("cli", "index", "model", "stream", "worker")
 
 
 class Nursery:
@@ -145,8 +133,9 @@ class NurseryChild:
 
 def _serve() -> None:
     """Fork a worker for every order; at the end of the orders kill all and leave."""
-    for name in _FORKED_MODULES:
-        __import__(name)
+    for package in _PACKAGES:
+        for module in pkgutil.iter_modules([str(ROOT / package)]):
+            importlib.import_module(f"{package}.{module.name}")
     _say("ready")
     running: set[int] = set()
     for order in _orders():
@@ -191,8 +180,6 @@ def _say(line: str) -> None:
 
 def _become_worker(config: str, log: str, fail_point: str) -> None:
     """Go on as `nextclick worker`; never returns."""
-    from benchmarks.chaos import crashing
-
     os.setsid()
     random.seed()  # the client's back-off must not be that of its siblings
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

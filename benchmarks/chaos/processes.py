@@ -99,6 +99,10 @@ class WorkerProcess:
         """Send a signal; SIGSTOP freezes it, SIGCONT lets it go on."""
         self._child.send_signal(number)
 
+    def terminate(self) -> None:
+        """Ask it to stop."""
+        self.signal(signal.SIGTERM)
+
     def wait(self, seconds: float) -> int:
         """Wait for the process to end; returns its exit code."""
         return self._child.wait(seconds)
