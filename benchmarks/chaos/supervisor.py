@@ -71,6 +71,10 @@ class Supervisor:
         self._slots[name].wanted = False
         return self._slots[name].process
 
+    def process(self, name: str) -> WorkerProcess | None:
+        """Return the running process of a slot."""
+        return self._slots[name].process
+
     def starts(self, name: str) -> int:
         """Return how many processes the slot has had."""
         return self._slots[name].starts
