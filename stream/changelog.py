@@ -15,6 +15,9 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 MARKER_KEY = b"\x00next"
 TOMBSTONE_OFFSET_HEADER = "last_offset"
+EXACTLY_ONCE = "exactly_once"
+AT_LEAST_ONCE = "at_least_once"
+UNFINISHED = -1
 
 
 class ChangelogError(Exception):
@@ -47,11 +50,24 @@ class SessionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     event_hashes: bytes
 
 
+class Rebuilt(msgspec.Struct, frozen=True):
+    """The last rebuild of a partition's sessions: how many there were, up to where, and under what.
+
+    `version` is the encoder's version under which every click below `next_offset` was applied.
+    """
+
+    number: int
+    next_offset: int
+    version: str
+
+
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
     """Where a partition stands: next click offset, and cumulative counts up to it (the ledger).
 
     `guarantee` is the protocol that committed it, and so tells how exactly it must agree with the
-    committed offset.
+    committed offset. The counts begin at the click `start`; `lost` clicks since were never read.
+    From the click `exact_from` on every outcome is there once. A rebuild that has begun but not
+    ended leaves a marker with `next_offset` UNFINISHED.
     """
 
     next_offset: int
@@ -62,12 +78,38 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     recommended: int = 0
     dead: int = 0
     skipped: dict[str, int] = {}
-    guarantee: str = "at_least_once"
+    guarantee: str = AT_LEAST_ONCE
+    start: int = 0
+    lost: int = 0
+    exact_from: int = 0
+    rebuilt: Rebuilt | None = None
+
+    @property
+    def rebuilds(self) -> int:
+        """How often the sessions were rebuilt."""
+        return self.rebuilt.number if self.rebuilt else 0
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a rebuild of the sessions began and did not end."""
+        return self.next_offset == UNFINISHED
+
+    def agrees_with(self, committed: int) -> bool:
+        """Tell whether the sessions are those of the `committed` offset, or just ahead of it.
+
+        A transaction moves both together. Otherwise the offset is committed after the marker: a
+        crash in between leaves sessions that are ahead, and clicks that are answered again.
+        """
+        if self.guarantee == EXACTLY_ONCE:
+            return self.next_offset == committed
+        return self.next_offset >= committed
 
 
 def reaches_further(marker: Marker, other: Marker | None) -> bool:
     """Tell whether `marker` supersedes `other`: a stalled worker may append an older one late."""
-    return other is None or marker.next_offset >= other.next_offset
+    if other is None:
+        return True
+    return (marker.rebuilds, marker.next_offset) >= (other.rebuilds, other.next_offset)
 
 
 class Entry(NamedTuple):

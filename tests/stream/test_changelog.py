@@ -11,6 +11,7 @@ from stream.changelog import (
     MARKER_KEY,
     ChangelogError,
     Marker,
+    Rebuilt,
     SessionRecord,
     decode,
     encode_marker,
@@ -77,12 +78,45 @@ def test_a_record_that_is_not_ours_is_named(key, value):
         decode(message(key, value))
 
 
+def marker_of(next_offset, **fields):
+    return Marker(next_offset=next_offset, generation=1, version="", log_time=0, **fields)
+
+
 def test_the_marker_that_reaches_further_supersedes():
-    near, far = (Marker(next_offset=n, generation=1, version="", log_time=0) for n in (3, 4))
+    near, far = marker_of(3), marker_of(4)
 
     assert reaches_further(near, None)
     assert reaches_further(far, near)
     assert not reaches_further(near, far)
+
+
+def test_a_marker_of_a_later_rebuild_supersedes_whatever_it_reaches():
+    far, begun, ended = (
+        marker_of(n, rebuilt=Rebuilt(number, 3, "v")) for n, number in ((9, 1), (-1, 2), (3, 2))
+    )
+
+    assert reaches_further(begun, far)
+    assert reaches_further(ended, begun)
+    assert not reaches_further(far, ended)
+    assert begun.unfinished
+    assert not ended.unfinished
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "agreeing"),
+    [("at_least_once", [4, 5]), ("exactly_once", [5])],
+)
+def test_a_marker_agrees_with_the_offsets_that_its_guarantee_allows(guarantee, agreeing):
+    marker = marker_of(5, guarantee=guarantee)
+
+    assert [offset for offset in (4, 5, 6) if marker.agrees_with(offset)] == agreeing
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_a_rebuild_that_was_cut_short_agrees_with_no_offset(guarantee):
+    marker = marker_of(-1, guarantee=guarantee)
+
+    assert not any(marker.agrees_with(offset) for offset in range(3))
 
 
 class Reader:

@@ -169,6 +169,9 @@ class Reader:
     def position(self, tp, timeout_ms):
         return end_of(self._logs[tp.topic])
 
+    def close(self):
+        pass
+
 
 class World:
     """One partition's topics, a worker that can crash, and the group's committed offset."""
@@ -181,6 +184,10 @@ class World:
         self.version = 0
         self.max_live = max_live
         self.start()
+
+    def reader(self):
+        """Return a consumer without group over the topics as they are when it reads."""
+        return Reader(self.logs)
 
     def start(self):
         """Start a worker as after a crash: sessions come from the changelog alone."""
@@ -257,7 +264,7 @@ class World:
 
     def verify(self):
         bundles = {version.name: version.bundle for version in self.versions}
-        verifier = Verifier(Reader(self.logs), TOPICS, SessionSettings(), bundles.get)
+        verifier = Verifier(self.reader(), TOPICS, SessionSettings(), bundles.get)
         return verifier.verify({0: self.committed})
 
     def replace(self, topic, offset, **fields):

@@ -7,6 +7,7 @@ from stream.changelog import (
     MARKER_KEY,
     Entry,
     Marker,
+    Rebuilt,
     SessionRecord,
     StateMismatchError,
     encode_marker,
@@ -98,21 +99,37 @@ class Reader:
         pass
 
 
+class Rebuilder:
+    """Notes what it is to rebuild, and leaves the given markers behind it."""
+
+    def __init__(self, log, *leaves):
+        self._log = log
+        self._leaves = leaves
+        self.rebuilt = []
+
+    def rebuild(self, partition, position, marker, go_on):
+        self.rebuilt.append((partition, position, marker))
+        self._log.extend(self._leaves)
+
+
 @pytest.fixture
 def restore(monkeypatch, make_record):
-    def run(position, *markers, go_on=True):
+    def run(position, *markers, go_on=True, leaves=(), **options):
+        log = list(markers)
         monkeypatch.setattr(module.clients, "reader", lambda *_, **__: Reader())
 
         def read(reader, ends, *, between_slices):
-            for marker in markers:
+            for marker in log:
                 yield make_record(key=MARKER_KEY, value=encode_marker(marker), partition=0)
             between_slices()
 
         monkeypatch.setattr(module, "read_to_end", read)
-        restorer = Restorer(KafkaSettings(), "sessions", "test")
-        return restorer.restore(
+        rebuilder = Rebuilder(log, *leaves)
+        restorer = Restorer(KafkaSettings(), "sessions", "test", rebuilder=rebuilder, **options)
+        ledgers = restorer.restore(
             {CLICKS: position}, lambda entry: None, between_slices=lambda: go_on
         )
+        return (ledgers[0], rebuilder.rebuilt) if leaves else ledgers and ledgers[0]
 
     return run
 
@@ -122,33 +139,105 @@ def marker_of(next_offset, **fields):
     return Marker(next_offset=next_offset, **values)
 
 
-def test_the_marker_that_reaches_furthest_is_the_ledgers(restore):
-    ledgers = restore(Position(7, True, 0), marker_of(9), marker_of(4))
-
-    assert ledgers[0].next_offset == 9
+def exact(next_offset, **fields):
+    return marker_of(next_offset, guarantee="exactly_once", **fields)
 
 
-def test_a_first_start_has_an_empty_ledger(restore):
-    assert restore(Position(4, False, 0))[0].next_offset == 4
-    assert restore(Position(4, False, 0), marker_of(4, seen=0))[0].seen == 0
+@pytest.mark.parametrize(
+    ("offset", "markers"),
+    [
+        (7, [marker_of(9), marker_of(4)]),
+        (9, [marker_of(4), exact(9)]),
+        (9, [exact(9), marker_of(4)]),
+        (7, [exact(7), marker_of(9)]),
+    ],
+)
+def test_the_marker_that_reaches_furthest_is_the_ledgers_in_logs_of_either_guarantee(
+    restore, offset, markers
+):
+    ledger = restore(Position(offset, True, 0), *markers)
+
+    assert (ledger.next_offset, ledger.behind) == (9, offset == 7)
+    assert ledger.on_record
+
+
+def test_a_first_start_has_an_empty_ledger_that_is_still_to_be_written(restore):
+    for ledger in (
+        restore(Position(4, False, 0)),
+        restore(Position(4, False, 0), marker_of(4, seen=0)),
+    ):
+        assert (ledger.next_offset, ledger.start, ledger.seen) == (4, 4, 0)
+        assert not ledger.on_record
+
+
+def test_without_an_offset_it_goes_on_where_the_sessions_happen_to_end(restore):
+    assert restore(Position(6, False, 0), marker_of(6)).seen == 6
 
 
 def test_giving_up_is_no_disagreement(restore):
     assert restore(Position(7, True, 0), go_on=False) is None
 
 
-@pytest.mark.parametrize(
-    ("position", "markers"),
-    [
-        (Position(7, True, 0), []),
-        (Position(7, True, 0), [marker_of(6)]),
-        (Position(0, False, 0), [marker_of(6)]),
-    ],
-)
-def test_a_marker_below_the_commit_or_without_one_is_refused(restore, position, markers):
-    with pytest.raises(StateMismatchError, match="clicks/0"):
+DISAGREEING = [
+    (Position(7, True, 0), []),
+    (Position(7, True, 0), [marker_of(6)]),
+    (Position(7, True, 0), [exact(6)]),
+    (Position(7, True, 0), [exact(8)]),
+    (Position(7, True, 0), [exact(7), marker_of(-1, rebuilt=Rebuilt(1, 7, "v"))]),
+    (Position(0, False, 0), [marker_of(6)]),
+    (Position(0, False, 0), [marker_of(-1, seen=0, rebuilt=Rebuilt(1, 7, "v"))]),
+]
+
+
+@pytest.mark.parametrize(("position", "markers"), DISAGREEING)
+def test_a_marker_that_disagrees_is_refused_with_both_ways_out(restore, position, markers):
+    with pytest.raises(StateMismatchError, match="clicks/0") as caught:
         restore(position, *markers)
 
+    assert "--accept-mismatch" in str(caught.value)
+    assert "--rebuild-from-events" in str(caught.value)
 
-def test_a_gap_in_the_clicks_is_no_disagreement(restore):
-    assert restore(Position(9, True, 5), marker_of(4))[0].next_offset == 4
+
+@pytest.mark.parametrize(
+    ("marker", "next_offset", "lost"),
+    [(exact(9), 9, 0), (exact(4), 7, 3), (marker_of(5), 7, 2)],
+)
+def test_an_accepted_marker_is_gone_on_from(restore, marker, next_offset, lost):
+    ledger = restore(Position(7, True, 0), marker, on_mismatch="accept")
+
+    assert (ledger.next_offset, ledger.lost, ledger.seen) == (next_offset, lost, marker.seen)
+    assert (ledger.behind, ledger.on_record) == (next_offset > 7, False)
+
+
+def test_a_changelog_that_is_gone_is_accepted_as_a_new_beginning(restore):
+    ledger = restore(Position(7, True, 0), on_mismatch="accept")
+
+    assert (ledger.next_offset, ledger.start, ledger.lost) == (7, 7, 0)
+
+
+@pytest.mark.parametrize(("position", "markers"), DISAGREEING)
+def test_what_disagrees_is_rebuilt_and_read_again(restore, position, markers):
+    number = max((marker.rebuilds for marker in markers), default=0) + 1
+    fresh = exact(position.offset, rebuilt=Rebuilt(number, position.offset, "v"))
+
+    ledger, rebuilt = restore(position, *markers, leaves=[fresh], on_mismatch="rebuild")
+
+    assert rebuilt == [(CLICKS, position, markers[-1] if markers else None)]
+    assert (ledger.next_offset, ledger.rebuilt) == (position.offset, fresh.rebuilt)
+
+
+def test_what_agrees_is_not_rebuilt(restore):
+    position = Position(7, True, 0)
+
+    assert restore(position, exact(7), leaves=[exact(9)], on_mismatch="rebuild")[1] == []
+
+
+def test_a_rebuild_that_does_not_help_is_not_repeated(restore):
+    with pytest.raises(StateMismatchError):
+        restore(Position(7, True, 0), leaves=[exact(6)], on_mismatch="rebuild")
+
+
+def test_a_gap_in_the_clicks_is_no_disagreement_and_counted(restore):
+    ledger = restore(Position(9, True, 5), exact(4))
+
+    assert (ledger.next_offset, ledger.lost, ledger.on_record) == (9, 5, False)
