@@ -12,7 +12,7 @@ from kafka import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from cli.settings import Settings
-from cli.worker import construct_worker
+from cli.worker_parts import construct_worker
 from model.bundle import Bundle, Published, load
 from stream import clients, topics
 from stream.announcements import announce

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from worker.breaker import BreakerSettings
+
 _SECTION = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -60,6 +62,18 @@ class WorkerSettings(BaseModel):
     )
     on_gap: Literal["halt", "continue"] = Field(
         "halt", description="What to do when clicks were deleted before they were answered"
+    )
+    on_mismatch: Literal["halt", "accept", "rebuild"] = Field(
+        "halt",
+        description="What to do when the committed offsets and the sessions' changelog disagree: "
+        "halt, accept the sessions as they are, or rebuild them from the clicks. For one start",
+    )
+    breaker: BreakerSettings = BreakerSettings()
+    stall_seconds: float = Field(
+        30.0,
+        ge=1,
+        le=3_600,
+        description="A partition whose waiting clicks are not fetched for so long ends the process",
     )
     max_bundle_mib: int = Field(4_096, ge=1, description="Larger bundles are refused")
     recall_sample: float = Field(

@@ -111,22 +111,23 @@ class Takeover:
         ledgers = self.restorer.restore(
             positions, place, between_slices=lambda: self._still_wanted(new, assignment)
         )
-        first = {tp: p.offset for tp, p in positions.items() if not p.committed}
-        if ledgers is None or assignment.gone or not self._mark(first, ledgers, member):
+        if ledgers is None or assignment.gone or not self._mark(positions, ledgers, member):
             return None
         return {tp: (position, ledgers[tp.partition]) for tp, position in positions.items()}
 
     def _mark(
         self,
-        first: dict[TopicPartition, int],
+        positions: dict[TopicPartition, Position],
         ledgers: dict[int, Ledger],
         member: ConsumerGroupMetadata,
     ) -> bool:
-        """Write the marker of a group's first start with its offset; tells success.
+        """Write the markers that the changelog lacks, with their offsets; tells success.
 
-        From then on "no committed offset" or "no marker" means that somebody removed it.
+        That is at a group's first start, after a gap, and when a mismatch was accepted. From a
+        first start on, "no committed offset" or "no marker" means that somebody removed it.
         """
-        if not first:
+        new = {tp: p.offset for tp, p in positions.items() if not ledgers[tp.partition].on_record}
+        if not new:
             return True
         sends = [
             Send(
@@ -134,9 +135,9 @@ class Takeover:
                 encode_marker(ledgers[tp.partition].marker(-1, "", self.guarantee)),
                 [],
             )
-            for tp in first
+            for tp in new
         ]
-        return self.committer.commit(sends, {}, first, member) is Outcome.KEPT
+        return self.committer.commit(sends, {}, new, member) is Outcome.KEPT
 
     def _still_wanted(self, new: set[TopicPartition], assignment: Assignment) -> bool:
         # Every partition is paused: this poll keeps the membership and returns no record.

@@ -19,7 +19,10 @@ from stream.kafka_types import (
     TopicPartition,
 )
 from stream.monitor import Health, StoppedError
+from stream.progress import ProgressWatch
 from worker.answering import Answering, Batch
+from worker.breaker import CONDITION as DEAD_LETTERS
+from worker.breaker import CircuitBreaker
 from worker.metrics import WorkerMetrics
 from worker.partitions import Partitions
 from worker.refresh import VersionFollower
@@ -27,7 +30,7 @@ from worker.settings import WorkerSettings
 from worker.takeover import Takeover
 
 log = structlog.get_logger(__name__)
-CONDITIONS = ("model", "group", "sessions")
+CONDITIONS = ("model", "group", "sessions", DEAD_LETTERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Parts:
     takeover: Takeover
     follower: VersionFollower
     answering: Answering
+    breaker: CircuitBreaker
+    progress: ProgressWatch
     metrics: WorkerMetrics
     health: Health
 
@@ -97,6 +102,7 @@ class Worker:
             self._parts.takeover.run(
                 self._assignment, self._partitions, self._parts.answering.place, member
             )
+        self._parts.progress.check(polled, self._partitions.next_offset, time.monotonic())
 
     def _wait_for_model(self) -> bool:
         log.info("waiting for a model", name=self._settings.model)
@@ -111,6 +117,9 @@ class Worker:
 
     def _poll(self) -> dict[TopicPartition, list[ConsumerRecord]]:
         self._parts.answering.clock.start()
+        if self._parts.breaker.open:
+            # Membership and sessions stay; whoever mends the producer restarts the worker.
+            self._consumer.pause(*self._consumer.assignment())
         batch = self._settings.batch
         try:
             polled = self._consumer.poll(timeout_ms=batch.max_wait_ms, max_records=batch.max_clicks)
@@ -134,6 +143,7 @@ class Worker:
         if outcome is Outcome.KEPT:
             self._partitions.move(after, batch.ledgers)
             answering.keep(batch, records, time.time())
+            self._parts.breaker.count(batch.first_outcomes, time.monotonic())
         else:
             self._parts.metrics.commit_failures.labels(outcome.name.lower()).inc()
             self._give_back(batch, before, outcome)

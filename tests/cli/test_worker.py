@@ -41,6 +41,7 @@ def worker(config):
     return run
 
 
+@pytest.mark.matrix("F47")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
