@@ -105,12 +105,22 @@ WRONG = [
     (
         "NEXTCLICK_KAFKAA__APP", "x",
         "NEXTCLICK_KAFKAA__APP: unknown setting; NEXTCLICK_… names one of the sections kafka, "
-        "topics, store, metrics, worker, trainer",
+        "topics, processing, store, metrics, worker, trainer",
     ),
     (
         "NEXTCLICK_KAFKA", "abc",
         "NEXTCLICK_KAFKA = abc: must be a JSON object; better set a single value, as "
         "NEXTCLICK_KAFKA__<NAME>",
+    ),
+    (
+        "NEXTCLICK_PROCESSING__GUARANTEE", "at_most_once",
+        "processing.guarantee = at_most_once: must be one of 'at_least_once' or 'exactly_once' "
+        "(from NEXTCLICK_PROCESSING__GUARANTEE)",
+    ),
+    (
+        "NEXTCLICK_PROCESSING__STATIC_MEMBERS", "true",
+        "processing.static_members = true: needs a slot, which survives a restart "
+        "(from NEXTCLICK_PROCESSING__STATIC_MEMBERS)",
     ),
     (
         "NEXTCLICK_WORKER__BATCH", "3",
@@ -119,6 +129,7 @@ WRONG = [
 ]  # fmt: skip
 
 
+@pytest.mark.matrix("F47")
 @pytest.mark.parametrize(("name", "value", "text"), WRONG, ids=[case[0] for case in WRONG])
 def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(
     name, value, text, monkeypatch
@@ -136,6 +147,7 @@ def test_a_wrong_address_shows_the_pattern_and_what_it_means():
     assert said.endswith("(from flag)")
 
 
+@pytest.mark.matrix("F47")
 def test_every_mistake_of_a_file_is_named_at_once(tmp_path):
     file = tmp_path / "wrong.toml"
     file.write_text("[kafka]\nlinger_ms = -1\n[shop]\nx = 1\n[topics]\npartitions = 0\n")
@@ -143,7 +155,8 @@ def test_every_mistake_of_a_file_is_named_at_once(tmp_path):
     assert mistakes(file) == [
         f"kafka.linger_ms = -1: must be at least 0 (from {file})",
         f"topics.partitions = 0: must be at least 1 (from {file})",
-        "shop: unknown setting; known here: kafka, topics, store, metrics, worker, trainer",
+        "shop: unknown setting; known here: kafka, topics, processing, store, metrics, worker, "
+        "trainer",
     ]
 
 

@@ -154,6 +154,7 @@ def test_hashes_follow_weights_vectors_and_catalogue(make_bundle: MakeBundle) ->
 # Every refusal of the loader, in its order.
 
 
+@pytest.mark.matrix("F41")
 @pytest.mark.parametrize("file", ["manifest.json", "items.safetensors", "golden.json"])
 def test_a_missing_file_is_refused(make_bundle: MakeBundle, store: Store, file: str) -> None:
     published = publish(store, make_bundle())
@@ -171,6 +172,7 @@ def test_a_uri_that_leads_nowhere_is_refused(uri: str) -> None:
     assert refused.value.reason == "missing"
 
 
+@pytest.mark.matrix("F41")
 def test_a_manifest_that_is_not_the_announced_one_is_refused(
     make_bundle: MakeBundle, store: Store
 ) -> None:
@@ -205,6 +207,7 @@ def test_a_bundle_above_the_cap_is_refused_unread(make_bundle: MakeBundle, store
     assert refusal(published, max_bytes=published.manifest.num_bytes - 1) == "oversize"
 
 
+@pytest.mark.matrix("F41")
 @pytest.mark.parametrize("change", [b"", b"more"])
 def test_a_file_of_another_size_is_refused(
     make_bundle: MakeBundle, store: Store, change: bytes
@@ -217,6 +220,7 @@ def test_a_file_of_another_size_is_refused(
     assert refusal(published) == "size"
 
 
+@pytest.mark.matrix("F41")
 def test_one_flipped_bit_is_refused(make_bundle: MakeBundle, store: Store) -> None:
     published = publish(store, make_bundle())
     path = folder(published) / "encoder.safetensors"
@@ -228,6 +232,7 @@ def test_one_flipped_bit_is_refused(make_bundle: MakeBundle, store: Store) -> No
     assert refusal(published) == "sha256"
 
 
+@pytest.mark.matrix("F41")
 @pytest.mark.parametrize(
     "data",
     [
@@ -237,6 +242,8 @@ def test_one_flipped_bit_is_refused(make_bundle: MakeBundle, store: Store) -> No
         (4).to_bytes(8, "little") + b"nope",
         (2).to_bytes(8, "little") + b"[]",
         (7).to_bytes(8, "little") + b'{"a":1}',
+        b"\x80\x04\x95\x0f\x00\x00\x00\x00\x00\x00\x00]\x94(K\x01K\x02K\x03e.",  # a pickle
+        b"PK\x03\x04\x14\x00\x00\x00\x00\x00archive/data.pkl" + b"\x00" * 64,  # torch's format
     ],
 )
 def test_a_header_that_cannot_be_trusted_is_refused(
@@ -260,6 +267,7 @@ def test_tensors_that_overlap_are_refused(make_bundle: MakeBundle, store: Store)
     assert refusal(resealed(published, {"items.safetensors": forged})) == "header"
 
 
+@pytest.mark.matrix("F41")
 def test_a_bundle_with_other_tensors_is_refused(make_bundle: MakeBundle, store: Store) -> None:
     published = publish(store, make_bundle())
     spare = items(published, spare=np.zeros(1, np.float32))
@@ -268,6 +276,7 @@ def test_a_bundle_with_other_tensors_is_refused(make_bundle: MakeBundle, store: 
     assert refusal(resealed(published, spare)) == "extra_tensor"
 
 
+@pytest.mark.matrix("F41")
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -293,6 +302,7 @@ def test_values_that_must_not_serve_are_refused(
     assert refusal(resealed(published, items(published, **change))) == reason
 
 
+@pytest.mark.matrix("F41")
 @pytest.mark.parametrize(("value", "reason"), [(np.nan, "non_finite"), (None, "shape")])
 def test_weights_that_must_not_serve_are_refused(
     make_bundle: MakeBundle, store: Store, value: float | None, reason: str
@@ -308,6 +318,7 @@ def test_weights_that_must_not_serve_are_refused(
     assert refusal(resealed(published, changed)) == reason
 
 
+@pytest.mark.matrix("F41")
 @pytest.mark.parametrize("data", [b"", b"{}", b'["a","a"]', b'["only one"]', b"[1]"])
 def test_a_catalogue_that_does_not_fit_is_refused(
     make_bundle: MakeBundle, store: Store, data: bytes
