@@ -69,6 +69,15 @@ def trainer_consumer(
     })  # fmt: skip
 
 
+def dead_letter_consumer(settings: KafkaSettings, *, client_id: str) -> KafkaConsumer:
+    """Return a member of the group that remembers which dead letters were replayed."""
+    return _open(settings, KafkaConsumer, {
+        **_group_config(settings, client_id, max_poll_records=500),
+        "group_id": f"{settings.app}-dlq-replay",
+        "partition_assignment_strategy": [RangePartitionAssignor],
+    })  # fmt: skip
+
+
 def reader(
     settings: KafkaSettings, *, client_id: str, isolation: Isolation = "read_committed"
 ) -> KafkaConsumer:

@@ -1,11 +1,14 @@
 """Records that could not be used: how they are written and read back; knows no reason's meaning."""
 
 import hashlib
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 from msgspec import Struct
 
 from stream.clients import reader
@@ -17,7 +20,9 @@ PREFIX: Final = "__nextclick.errors."
 KEPT_BYTES: Final = 1024
 _MAX_KEY_BYTES: Final = 16 * 1024
 _MAX_MESSAGE_CHARS: Final = 256
+_MAX_DIGITS: Final = 18
 _READ_TIMEOUT_MS: Final = 10_000
+_POLL_MS: Final = 200
 
 
 class Record(Protocol):
@@ -48,7 +53,10 @@ class Letter(NamedTuple):
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
-    """A dead letter that was read back; `attempt` counts earlier replays."""
+    """A dead letter that was read back.
+
+    `attempt` counts earlier replays; of one that is `cut`, key or value are not whole.
+    """
 
     topic: str
     partition: int
@@ -60,6 +68,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     app: str
     version: str
     attempt: int
+    cut: bool
     key: bytes | None
     value: bytes | None
 
@@ -76,7 +85,8 @@ def dead_letter(
     """Return the dead letter of `record`: its own bytes, and why it died in the headers.
 
     An oversize value is cut to its first KiB, with size and sha256 of the whole beside it, so that
-    a dead letter can always be sent. The detail of a `DecodeError` holds no personal data.
+    a dead letter can always be sent; of a record with neither key nor value, which the client
+    refuses to send, the value is empty. The detail of a `DecodeError` holds no personal data.
     """
     fields = {
         "topic": record.topic,
@@ -98,6 +108,8 @@ def dead_letter(
     if key is not None and len(key) > _MAX_KEY_BYTES:
         fields |= _whole("key", key)
         key = key[:KEPT_BYTES]
+    if key is None and value is None:
+        value = b""
     headers = [(PREFIX + name, str(text).encode()) for name, text in fields.items()]
     # A structured-mode click cannot be read again without its content type.
     headers += _content_type(record.headers)
@@ -119,33 +131,77 @@ def parse(record: Record) -> DeadLetter:
         app=said.get("app", ""),
         version=said.get("version", ""),
         attempt=max(0, _int(said.get("attempt"))),
+        cut="value.bytes" in said or "key.bytes" in said,
         key=record.key,
         value=record.value,
     )
+
+
+def replay_headers(record: Record, attempt: int) -> list[tuple[str, bytes]]:
+    """Return the headers of a dead letter's click: its own, and which attempt it is now."""
+    own = [(n, v) for n, v in record.headers if v is not None and not n.startswith(PREFIX)]
+    return [*own, (f"{PREFIX}attempt", b"%d" % attempt)]
 
 
 def newest(settings: KafkaSettings, topic: str, *, limit: int) -> list[DeadLetter]:
     """Return up to `limit` of the newest dead letters of each partition, oldest first."""
     consumer = reader(settings, client_id=f"{settings.app}-dlq")
     try:
-        partitions = [
-            TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()
-        ]
+        partitions = dead_letter_partitions(consumer, topic)
+        consumer.assign(partitions)
         return [parse(record) for tp in partitions for record in _tail(consumer, tp, limit)]
     finally:
         consumer.close()
 
 
-def _tail(consumer: KafkaConsumer, tp: TopicPartition, limit: int) -> Iterator[Record]:
+def dead_letter_partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
+    """Return the partitions of the topic, none if it does not exist."""
+    return [TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())]
+
+
+def edges(consumer: KafkaConsumer, tp: TopicPartition) -> tuple[int, int]:
+    """Return the first offset and the end of a partition."""
     first = consumer.beginning_offsets([tp], timeout_ms=_READ_TIMEOUT_MS)[tp]
-    end = consumer.end_offsets([tp], timeout_ms=_READ_TIMEOUT_MS)[tp]
-    consumer.assign([tp])
-    consumer.seek(tp, max(first, end - limit))
-    while (consumer.position(tp, timeout_ms=_READ_TIMEOUT_MS) or 0) < end:
-        records = consumer.poll(timeout_ms=_READ_TIMEOUT_MS).get(tp, [])
-        if not records:
-            raise TimeoutError(f"{tp.topic}/{tp.partition}: no record in 10 s below offset {end}")
-        yield from (record for record in records if record.offset < end)
+    return first, consumer.end_offsets([tp], timeout_ms=_READ_TIMEOUT_MS)[tp]
+
+
+def slices(
+    consumer: KafkaConsumer, tp: TopicPartition, start: int, end: int, *, max_records: int = 500
+) -> Iterator[list[Record]]:
+    """Yield the records of an assigned partition from `start` to below `end`, poll by poll.
+
+    A slice may be empty. Other partitions are paused meanwhile. Raises KafkaTimeoutError when
+    nothing moves for 10 s.
+    """
+    for other in consumer.assignment() - {tp}:
+        consumer.pause(other)
+        consumer.seek(other, 0)  # without a position every poll would ask for one, and raise
+    consumer.seek(tp, start)
+    consumer.resume(tp)
+    reached, deadline = start, _deadline()
+    while reached < end:
+        records = consumer.poll(timeout_ms=_POLL_MS, max_records=max_records).get(tp, [])
+        yield [record for record in records if record.offset < end]
+        # Not the last record: a transaction's marker takes an offset and is never delivered.
+        position = consumer.position(tp, timeout_ms=_READ_TIMEOUT_MS) or start
+        if position > reached:
+            reached, deadline = position, _deadline()
+        elif time.monotonic() > deadline:
+            raise KafkaTimeoutError(f"{tp.topic}/{tp.partition}: no record in 10 s below {end}")
+
+
+def _deadline() -> float:
+    return time.monotonic() + _READ_TIMEOUT_MS / 1000
+
+
+def _tail(consumer: KafkaConsumer, tp: TopicPartition, limit: int) -> Iterator[Record]:
+    first, end = edges(consumer, tp)
+    # In a transaction every letter may be followed by a marker, which takes an offset as well.
+    start = max(first, end - 2 * limit)
+    last: deque[Record] = deque(maxlen=limit)
+    for records in slices(consumer, tp, start, end):
+        last.extend(records)
+    return iter(last)
 
 
 def _content_type(headers: Headers) -> list[tuple[str, bytes]]:
@@ -163,7 +219,7 @@ def _whole(part: str, data: bytes) -> dict[str, str | int]:
 
 
 def _int(text: str | None) -> int:
-    try:
-        return int(text or -1)
-    except ValueError:
+    # Headers may say anything: what is no plain number of 64 bits counts as not said.
+    if text is None or not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         return -1
+    return int(text)
