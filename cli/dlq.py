@@ -22,6 +22,16 @@ _REFUSED = {
     "not_ours": "no dead letters of nextclick",
 }
 
+ReasonOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Only letters with this reason; may be repeated.", metavar="REASON"),
+]
+ReplayLimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Replay at most N letters.", metavar="N")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
 app = typer.Typer(name="dlq", help="Look at dead letters, replay them.", no_args_is_help=True)
 
 
@@ -80,15 +90,10 @@ def _text(data: bytes | None) -> str | None:
 
 @app.command()
 def replay(  # noqa: PLR0913, PLR0917  # a command has as many arguments as it has flags
-    reason: Annotated[
-        list[str] | None,
-        typer.Option(help="Only letters with this reason; may be repeated.", metavar="REASON"),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Replay at most N letters.", metavar="N")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    reason: ReasonOption = None,
+    limit: ReplayLimitOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     config: ConfigOption = None,
     bootstrap_servers: BootstrapOption = None,
     as_json: JsonOption = False,
@@ -101,8 +106,7 @@ def replay(  # noqa: PLR0913, PLR0917  # a command has as many arguments as it h
     may send up to 100 letters again. Letters that were cut, are older than 7 days or had their 3
     attempts are refused and counted.
 
-    Try a few first: clicks that still cannot be used become dead letters again, and too many of
-    them stop the worker.
+    Try a few first: what still cannot be used dies again, and too much of it stops the worker.
 
     Example: nextclick dlq replay --reason misrouted --limit 10
 
@@ -113,23 +117,32 @@ def replay(  # noqa: PLR0913, PLR0917  # a command has as many arguments as it h
     from stream.replay_selection import Selection
 
     settings = load_settings(config, kafka_overrides(bootstrap_servers))
-    selection = Selection(
-        reasons=frozenset(reason or ()), limit=limit, now_ms=int(time.time() * 1_000)
-    )
+    now_ms = int(time.time() * 1_000)
+    selection = Selection(reasons=frozenset(reason or ()), limit=limit, now_ms=now_ms)
     try:
-        found = _preview(settings, selection)
-        if dry_run or not found.chosen:
-            _report(found, "would be replayed" if dry_run else "replayed", as_json=as_json)
-            return
-        num = found.chosen.total()
-        if not yes:
-            typer.confirm(
-                f"Replay {num:,} letters to {settings.topics.clicks}?", abort=True, err=True
-            )
-        _replay(settings, selection, num, as_json=as_json)
+        num = _announced(settings, selection, dry_run=dry_run, as_json=as_json)
+        if num and (yes or _confirmed(num, settings)):
+            _replay(settings, selection, num, as_json=as_json)
     except ReplayError as error:
         typer.echo(f"nextclick: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _announced(
+    settings: "Settings", selection: "Selection", *, dry_run: bool, as_json: bool
+) -> int:
+    """Return how many letters there are to replay; report at once when none will be."""
+    found = _preview(settings, selection)
+    if dry_run:
+        _report(found, "would be replayed", as_json=as_json)
+    elif not found.chosen:
+        _report(found, "replayed", as_json=as_json)
+    return 0 if dry_run else found.chosen.total()
+
+
+def _confirmed(num: int, settings: "Settings") -> bool:
+    question = f"Replay {num:,} letters to {settings.topics.clicks}?"
+    return typer.confirm(question, abort=True, err=True)
 
 
 def _preview(settings: "Settings", selection: "Selection") -> "Tally":

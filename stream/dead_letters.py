@@ -85,8 +85,7 @@ def dead_letter(
     """Return the dead letter of `record`: its own bytes, and why it died in the headers.
 
     An oversize value is cut to its first KiB, with size and sha256 of the whole beside it, so that
-    a dead letter can always be sent; of a record with neither key nor value, which the client
-    refuses to send, the value is empty. The detail of a `DecodeError` holds no personal data.
+    a dead letter can always be sent. The detail of a `DecodeError` holds no personal data.
     """
     fields = {
         "topic": record.topic,
@@ -109,7 +108,7 @@ def dead_letter(
         fields |= _whole("key", key)
         key = key[:KEPT_BYTES]
     if key is None and value is None:
-        value = b""
+        value = b""  # the client refuses to send neither
     headers = [(PREFIX + name, str(text).encode()) for name, text in fields.items()]
     # A structured-mode click cannot be read again without its content type.
     headers += _content_type(record.headers)

@@ -137,6 +137,11 @@ OVERVIEW: Final = [
             (rate("rebalances_total", "kind"), "rebalance: {{kind}}"),
             (rate("commit_failures_total", "reason"), "commit failed: {{reason}}"),
             (rate("fallbacks_total", "step"), "fallback: {{step}}"),
+            ("max(nextclick_worker_breaker_open)", "stopped: too many dead letters"),
+            (
+                "max by (partition) (nextclick_partition_stalled_seconds)",
+                "seconds not fetched: {{partition}}",
+            ),
         ],
     ),
 ]
