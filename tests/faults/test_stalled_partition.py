@@ -1,0 +1,82 @@
+"""A partition that the client silently no longer fetches: the worker ends, the next goes on."""
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.chaos.processes import ROOT, WorkerProcess, end_all, environment
+from stream.exit_codes import UNAVAILABLE
+
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.matrix("D14")]
+STALL_SECONDS = 10.0
+
+# kafka-python 3.0.0 to 3.0.8 kept a partition over a rebalance and never fetched it again.
+LAUNCHER = """
+import os, sys
+from kafka.consumer.fetcher import Fetcher
+original = Fetcher._fetchable_partitions
+def without_the_first(self):
+    stalled = os.path.exists(os.environ["TRIGGER"])
+    first = lambda tp: tp.topic.endswith("clicks") and tp.partition == 0
+    return [tp for tp in original(self) if not (stalled and first(tp))]
+Fetcher._fetchable_partitions = without_the_first
+from cli.__main__ import main
+sys.argv[0] = "nextclick"
+main()
+"""
+
+
+@pytest.fixture
+def start_with_fault(tmp_path):
+    """Start a worker that stops fetching partition 0 when told; returns it and what tells it."""
+    started, trigger = [], tmp_path / "trigger"
+
+    def spawn(config, log, fail_point):
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                [sys.executable, "-c", LAUNCHER, "worker", "--config", str(config)],
+                cwd=ROOT,
+                env=environment() | {"TRIGGER": str(trigger)},
+                stdout=output,
+                stderr=output,
+            )
+
+    def start(system):
+        started.append(WorkerProcess(system.settings, tmp_path / "worker", spawn=spawn))
+        return started[-1], trigger.touch
+
+    yield start
+    end_all(started)
+
+
+@pytest.fixture(params=["at_least_once", "exactly_once"])
+def served(request, kafka, make_system, publish_bundle):
+    """A system with a version, whose workers wait 10 s for a stalled partition."""
+    processing = {"guarantee": request.param, "slot": "a"}
+    system = make_system(kafka, processing=processing, worker={"stall_seconds": STALL_SECONDS})
+    system.announce(publish_bundle())
+    return system
+
+
+def test_the_worker_exits_75_although_others_flow_and_the_next_one_answers_all(
+    served, start_with_fault, start_process, start_load, answered, wait_until
+):
+    stalled, strike = start_with_fault(served)
+    load = start_load(served, seed=1)
+    wait_until(lambda: answered(served) > 100, 60, "it answers")
+
+    strike()
+    code = stalled.wait(STALL_SECONDS + 60)
+    waiting = load.sent - answered(served)
+    start_process(served)
+    sent = load.stop()
+    wait_until(lambda: answered(served) == sent, 90, "the next worker answers all")
+
+    assert code == UNAVAILABLE, stalled.text
+    assert "partition stalled, exiting" in stalled.text
+    assert f"{served.settings.topics.clicks}/0 stands at offset" in stalled.text
+    assert waiting > 0
+    report = served.verify()
+    assert report.violations == []
+    assert (report.clicks, report.pending) == (sent, 0)
