@@ -143,16 +143,23 @@ def _mid_send(point: _Point) -> None:
         def call(self: Any, *args: Any, **options: Any) -> Any:
             future = send(self, *args, **options)
             if point.due():
-                # The worker keeps its sender asleep while it sends: what is queued has to go out.
-                self._sender.__dict__.pop("wakeup", None)
-                with suppress(KafkaTimeoutError):
-                    self.flush(timeout=_PARTIAL_FLUSH_SECONDS)
+                _flush(self)
                 point.strike()
             return future
 
         return call
 
     _wrap(kafka.KafkaProducer, "send", wrapper)
+
+
+def _flush(producer: Any) -> None:
+    """Send out what is queued, although the worker keeps its sender asleep while it sends."""
+    sender = producer._sender
+    kept_asleep = sender.__dict__.pop("wakeup", None)
+    with suppress(KafkaTimeoutError):
+        producer.flush(timeout=_PARTIAL_FLUSH_SECONDS)
+    if kept_asleep is not None:
+        sender.wakeup = kept_asleep
 
 
 def _after_flush(point: _Point) -> None:

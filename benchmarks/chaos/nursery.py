@@ -66,6 +66,8 @@ class Nursery:
             self._process.kill()
             self._process.wait()
         self._reader.join(5)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def __call__(self, config: Path, log: Path, fail_point: str) -> NurseryChild:
         """Start a worker; one caller at a time."""

@@ -63,6 +63,7 @@ class WorkerProcess:
         free = settings.metrics.model_copy(update={"worker_port": 0})
         write_settings(settings.model_copy(update={"metrics": free}), config)
         self.log = directory / "worker.log"
+        self.log.touch()  # it can be read before the process has opened it
         self.fail_point = fail_point
         self._child = (spawn or start_cold)(config, self.log, fail_point)
 

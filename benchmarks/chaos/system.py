@@ -19,7 +19,7 @@ from stream.announcements import announce
 from trainer.publish import announcement
 
 QUICK = {
-    "session_timeout_ms": 1_500,
+    "session_timeout_ms": 2_000,
     "heartbeat_interval_ms": 300,
     "max_poll_interval_ms": 20_000,
 }

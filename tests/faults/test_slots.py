@@ -20,7 +20,10 @@ def system(request, kafka, make_system, publish_bundle):
         processing = {"slot": "a", "static_members": True}
     made = make_system(
         kafka,
-        kafka={"session_timeout_ms": int(1000 * SESSION_TIMEOUT_SECONDS)},
+        kafka={
+            "session_timeout_ms": int(1000 * SESSION_TIMEOUT_SECONDS),
+            "heartbeat_interval_ms": 500,
+        },
         processing=processing,
     )
     made.announce(publish_bundle())
