@@ -36,6 +36,8 @@ def make_settings(
         "kafka": {"bootstrap_servers": bootstrap_servers, "app": f"{prefix}app"} | QUICK,
         "topics": {name: f"{prefix}{name}" for name in names},
         "store": {"url": store_url},
+        # What the load poisons is no producer's bug that a worker has to stop for.
+        "worker": {"breaker": {"max_dead_share": 0.5}},
     }
     merged = {name: fixed.get(name, {}) | dict(given) for name, given in sections.items()}
     return Settings.model_validate(fixed | merged)
