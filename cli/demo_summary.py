@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from cli.scoreboard import Scoreboard
-    from worker.verify import Report
+    from worker.report import Report
 
 _LAST_THIRD = 1 / 3
 _SHOWN_VIOLATIONS = 20

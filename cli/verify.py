@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
     from cli.settings import Settings
     from model.bundle import Bundle
-    from worker.verify import Report
+    from stream.kafka_types import KafkaConsumer
+    from worker.report import Report
 
 _SHOWN_VIOLATIONS = 20
 _TIMEOUT_MS = 10_000
+_ABORT_SECONDS = 20.0  # brokers look for overdue transactions every 10 s
 
 
 class NothingToVerifyError(RuntimeError):
@@ -65,10 +67,16 @@ def verify(
         raise typer.Exit(1)
 
 
-def audit(settings: Settings) -> Report:
-    """Compare the topics with a replay; raises NothingToVerifyError when there are none."""
+def audit(settings: Settings, *, exactly_once: bool = False) -> Report:
+    """Compare the topics with a replay; raises NothingToVerifyError when there are none.
+
+    `exactly_once` requires that every outcome was given under it; else the markers tell.
+    """
+    from contextlib import ExitStack, closing
+
     from cli.roles import single_thread
     from stream import clients
+    from worker.evidence import Evidence
     from worker.verify import Verifier
 
     single_thread()
@@ -76,17 +84,49 @@ def audit(settings: Settings) -> Report:
         raise NothingToVerifyError(
             f"there is no topic {settings.topics.clicks} at {settings.kafka.bootstrap_servers}"
         )
-    committed = _committed(settings)
-    reader = clients.reader(settings.kafka, client_id=f"{settings.kafka.app}-verify")
-    try:
-        return Verifier(
-            reader,
-            settings.topics,
-            settings.worker.sessions,
-            lambda version: _bundle(settings, version),
-        ).verify(committed)
-    finally:
-        reader.close()
+    name, own = f"{settings.kafka.app}-verify", settings.worker
+    with ExitStack() as stack:
+        # It joins nothing: a member of the group only by its name.
+        group = clients.click_consumer(settings.kafka, settings.processing, client_id=name)
+        stack.enter_context(closing(group))
+        reader, ends = (
+            stack.enter_context(
+                closing(clients.reader(settings.kafka, client_id=name, isolation=isolation))
+            )
+            for isolation in ("read_committed", "read_uncommitted")
+        )
+        evidence = Evidence(reader, ends, settings.topics, ttl_days=own.sessions.ttl_days)
+        verifier = Verifier(
+            *(evidence, own.sessions, lambda version: _bundle(settings, version)),
+            exactly_once=exactly_once,
+            start_from=own.start_from,
+        )
+        topic = settings.topics.clicks
+        committed = {p: _committed(group, topic, p) for p in group.partitions_for_topic(topic)}
+        report = verifier.verify(committed, lambda p: _committed(group, topic, p))
+    _check_transactions(settings, report)
+    return report
+
+
+def _committed(group: KafkaConsumer, topic: str, partition: int) -> int | None:
+    """Return the workers' offset of a clicks partition; waits while a transaction is pending."""
+    from stream.kafka_types import TopicPartition
+
+    offset: int | None = group.committed(TopicPartition(topic, partition), timeout_ms=_TIMEOUT_MS)
+    return offset
+
+
+def _check_transactions(settings: Settings, report: Report) -> None:
+    """Check I10: brokers end what its worker does not; a transaction that they left is stuck."""
+    from stream.transactions import open_transactions
+
+    if "exactly_once" not in {settings.processing.guarantee, *report.guarantees}:
+        return
+    report.open_transactions = open_transactions(settings.kafka)
+    limit = settings.processing.transaction_timeout_ms / 1000 + _ABORT_SECONDS
+    for name, seconds in report.open_transactions.items():
+        if seconds > limit:
+            report.violate(f"transaction {name}: open for {seconds:.0f} s, at most {limit:.0f}")
 
 
 def has_topics(settings: Settings) -> bool:
@@ -95,23 +135,6 @@ def has_topics(settings: Settings) -> bool:
 
     found = {state.name: state.partitions for state in describe(settings.kafka, settings.topics)}
     return found[settings.topics.clicks] > 0
-
-
-def _committed(settings: Settings) -> dict[int, int | None]:
-    """Return the workers' offset of every clicks partition, None where there is none."""
-    from stream import clients
-    from stream.kafka_types import TopicPartition
-
-    # It joins nothing: a member of the group only by its name.
-    consumer = clients.click_consumer(settings.kafka, client_id=f"{settings.kafka.app}-verify")
-    topic = settings.topics.clicks
-    try:
-        return {
-            partition: consumer.committed(TopicPartition(topic, partition), timeout_ms=_TIMEOUT_MS)
-            for partition in sorted(consumer.partitions_for_topic(topic) or ())
-        }
-    finally:
-        consumer.close()
 
 
 def _bundle(settings: Settings, version: str) -> Bundle | None:
@@ -187,12 +210,14 @@ def print_report(report: Report, *, as_json: bool) -> None:
         typer.echo(msgspec.json.encode(report).decode())
         return
     skipped = ", ".join(f"{n} {reason}" for reason, n in sorted(report.skipped.items()))
+    guarantees = sorted(report.guarantees.items())
     rows = [
         ("clicks with an outcome", str(report.clicks)),
         ("recommendations", f"{report.recommendations}, and {report.repeated} repeated"),
         ("dead letters", str(report.dead_letters)),
         ("skipped", skipped or "0"),
         ("waiting for their outcome", str(report.pending)),
+        ("committed", ", ".join(f"{n} {name}" for name, n in guarantees) or "nothing yet"),
         ("sessions equal to a replay", f"{report.sessions}, {report.states} with their state"),
         ("model versions", str(len(report.model_versions))),
         ("violations", str(len(report.violations))),

@@ -20,11 +20,33 @@ class OffsetGapError(Exception):
 
 
 class Position(NamedTuple):
-    """First offset to read, whether the group had committed one, and how many clicks are lost."""
+    """First offset to read, whether the group had committed one, and how many clicks are lost.
+
+    `end` is where the log ended when it was asked: whoever held the partition before has read no
+    further.
+    """
 
     offset: int
     committed: bool
     gap: int
+    end: int
+
+
+def first_offsets(
+    consumer: KafkaConsumer, partitions: Iterable[TopicPartition], *, timeout_ms: int = 10_000
+) -> dict[TopicPartition, int]:
+    """Return where each partition's log begins; raises KafkaTimeoutError.
+
+    One question for each: of several, the client leaves out those whose leader it does not know.
+    """
+    return {tp: consumer.beginning_offsets([tp], timeout_ms=timeout_ms)[tp] for tp in partitions}
+
+
+def end_offsets(
+    consumer: KafkaConsumer, partitions: Iterable[TopicPartition], *, timeout_ms: int = 10_000
+) -> dict[TopicPartition, int]:
+    """Return where each partition's log ends for the consumer's isolation level."""
+    return {tp: consumer.end_offsets([tp], timeout_ms=timeout_ms)[tp] for tp in partitions}
 
 
 def starting_positions(
@@ -43,17 +65,17 @@ def starting_positions(
     """
     wanted = sorted(partitions)
     committed = {tp: consumer.committed(tp, timeout_ms=timeout_ms) for tp in wanted}
-    first = consumer.beginning_offsets(wanted, timeout_ms=timeout_ms)
-    end = consumer.end_offsets(wanted, timeout_ms=timeout_ms)
+    first = first_offsets(consumer, wanted, timeout_ms=timeout_ms)
+    end = end_offsets(consumer, wanted, timeout_ms=timeout_ms)
     positions = {}
     for tp in wanted:
         offset = committed[tp]
         if offset is None:
             start = first[tp] if start_from == "earliest" else end[tp]
-            positions[tp] = Position(start, committed=False, gap=0)
+            positions[tp] = Position(start, committed=False, gap=0, end=end[tp])
         else:
             gap = _gap(tp, offset, first[tp], end[tp], on_gap)
-            positions[tp] = Position(offset + gap, committed=True, gap=gap)
+            positions[tp] = Position(offset + gap, committed=True, gap=gap, end=end[tp])
     return positions
 
 

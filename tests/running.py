@@ -12,6 +12,7 @@ from kafka import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from cli.settings import Settings
+from cli.verify import audit
 from cli.worker_parts import construct_worker
 from model.bundle import Bundle, Published, load
 from stream import clients, topics
@@ -21,7 +22,7 @@ from stream.local_kafka import LocalKafka
 from stream.messages import Gate, ModelAnnouncement, Recommendation, decode_recommendation
 from stream.monitor import Health
 from worker.metrics import WorkerMetrics
-from worker.verify import Report, Verifier
+from worker.report import Report
 from worker.worker import CONDITIONS, Worker
 
 
@@ -138,15 +139,10 @@ class System:
         published = self.published[version]
         return load(published.uri, published.manifest_sha256, max_bytes=2**30)
 
-    def verify(self) -> Report:
-        committed = self.committed()
-        reader = clients.reader(self.settings.kafka, client_id="test-verify")
-        sessions = self.settings.worker.sessions
-        try:
-            verifier = Verifier(reader, self.settings.topics, sessions, self.bundle_of)
-            return verifier.verify(committed)
-        finally:
-            reader.close()
+    def verify(self, *, exactly_once: bool | None = None) -> Report:
+        """Compare the topics with a replay; by default as strictly as the guarantee allows."""
+        strict = self.settings.processing.guarantee == "exactly_once"
+        return audit(self.settings, exactly_once=strict if exactly_once is None else exactly_once)
 
     def close(self) -> None:
         for running in self.workers:

@@ -32,16 +32,20 @@ class Ledger:
 
     @classmethod
     def begun_at(cls, offset: int, rebuilt: Rebuilt | None = None) -> Ledger:
-        """Return the empty ledger of a partition whose first click to be judged is at `offset`."""
+        """Return the empty ledger of a partition whose first click to be read is at `offset`."""
         return cls(next_offset=offset, start=offset, exact_from=offset, rebuilt=rebuilt)
 
     @classmethod
-    def restored(cls, marker: Marker) -> Ledger:
-        """Return the ledger that `marker` recorded."""
+    def restored(cls, marker: Marker, log_end: int = 0) -> Ledger:
+        """Return the ledger that `marker` recorded.
+
+        What was committed at least once may have left outcomes of any click below `log_end`.
+        """
+        exact = marker.guarantee == EXACTLY_ONCE
         return cls(
             *(marker.next_offset, marker.log_time, marker.seen, marker.recommended, marker.dead),
             *(Counter(marker.skipped), marker.start, marker.lost),
-            marker.exact_from if marker.guarantee == EXACTLY_ONCE else marker.next_offset,
+            marker.exact_from if exact else max(marker.next_offset, log_end),
             marker.rebuilt,
             on_record=True,
         )
@@ -61,7 +65,7 @@ class Ledger:
         self.on_record &= not lost
         self.behind = offset < self.next_offset
         if self.behind:
-            self.exact_from = self.next_offset
+            self.exact_from = max(self.exact_from, self.next_offset)
         return lost
 
     def is_repeat(self, offset: int) -> bool:

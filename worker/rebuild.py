@@ -27,7 +27,7 @@ from stream.changelog import (
     tombstone_headers,
 )
 from stream.kafka_types import ConsumerRecord, KafkaConsumer, TopicPartition
-from stream.positions import Position
+from stream.positions import Position, first_offsets
 from stream.settings import KafkaSettings, TopicSettings
 from worker.answering import Answering
 from worker.intake import Intake, Seated, judge_records, seat
@@ -80,7 +80,7 @@ class Rebuilder:
         target = position.offset - position.gap
         version = self.answering.version
         fresh = FreshSessions(version, self.settings, self.topics.partitions)
-        fresh.ledger = _begun(target, marker, version.name)
+        fresh.ledger = _begun(position, marker, version.name)
         self._apply(partition, fresh, target, go_on)
         sends = self._sends(partition.partition, fresh)
         while batch := list(islice(sends, _SLICE)):
@@ -103,7 +103,7 @@ class Rebuilder:
         ledger = fresh.ledger
         reader = clients.reader(self.kafka, client_id=f"{self.kafka.app}-rebuild")
         try:
-            first = reader.beginning_offsets([partition], timeout_ms=10_000)[partition]
+            first = first_offsets(reader, [partition])[partition]
             if first > ledger.start:
                 log.warning(
                     "retention has removed clicks: the rebuilt sessions lack them",
@@ -221,16 +221,17 @@ class FreshSessions:
         return self._newcomers.item_id(code)
 
 
-def _begun(target: int, marker: Marker | None, version: str) -> Ledger:
-    """Return the ledger of a rebuild up to `target` before its first click."""
-    ledger = Ledger.begun_at(min(marker.start if marker else 0, target))
-    ledger.rebuilt = Rebuilt((marker.rebuilds if marker else 0) + 1, target, version)
+def _begun(position: Position, marker: Marker | None, version: str) -> Ledger:
+    """Return the ledger of a rebuild up to `position` before its first click."""
+    target = position.offset - position.gap
+    start, number = (marker.start, marker.rebuilds) if marker is not None else (0, 0)
+    ledger = Ledger.begun_at(min(start, target), Rebuilt(number + 1, target, version))
     exact = marker is not None and marker.guarantee == EXACTLY_ONCE
     if marker is not None and exact and marker.next_offset <= target:
         ledger.exact_from = marker.exact_from
     else:
-        # Unknown, at least once, or the offset was set back: what was answered may come again.
-        ledger.exact_from = max(target, marker.next_offset if marker else 0)
+        # At least once, or nobody knows, or the offset was set back: outcomes may come again.
+        ledger.exact_from = max(target, position.end)
     return ledger
 
 

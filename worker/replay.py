@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from stream.decoding import DecodeError
 from stream.headers import click_body
 from stream.kafka_types import ConsumerRecord
@@ -19,12 +21,21 @@ from worker.recommender import digest_of
 from worker.sessions import EVENT_RING, RING, hash_of
 
 
+class Clicked(msgspec.Struct, frozen=True, gc=False):
+    """What a session takes from a click; small, because a replay holds one for each."""
+
+    user_id: str
+    item_id: str
+    session_hash: int
+    consent: bool
+
+
 class Expected(NamedTuple):
     """The outcome that a click must have: recommended, dead or skipped, with the reason."""
 
     outcome: str
     reason: str
-    event: ClickEvent | None
+    event: Clicked | None
     time_ms: int
 
 
@@ -52,9 +63,9 @@ class ReplayedSession:
         if self.version != version:
             self.version, self.base, self.steps = version, list(self.ring), []
 
-    def apply(self, offset: int, click: ClickEvent, time_ms: int, idle_gap_ms: int) -> None:
+    def apply(self, offset: int, click: Clicked, time_ms: int, idle_gap_ms: int) -> None:
         """Apply one click."""
-        session_hash = hash_of(click.session_id)
+        session_hash = click.session_hash
         other = session_hash not in (0, self.session_hash)
         if time_ms - self.time_ms > idle_gap_ms or other:
             self.ring.clear()
@@ -75,30 +86,39 @@ def expected_outcomes(
     """Return offset → the outcome that each click of one partition must have."""
     log_time = 0
     events: dict[str, deque[str]] = {}
+    names: dict[str, str] = {}
     expected = {}
     for record in records:
         log_time = max(log_time, record.timestamp)
-        verdict = _judge(record, log_time, num_partitions, ttl_ms)
-        click = verdict.event
-        if verdict.outcome == "recommended" and click is not None and click.event_id:
+        outcome, reason, click, time_ms = _judge(record, log_time, num_partitions, ttl_ms)
+        if outcome == "recommended" and click is not None and click.event_id:
             ring = events.setdefault(click.user_id, deque(maxlen=EVENT_RING))
             if click.event_id in ring and click.consent:
-                verdict = Expected("skipped", "duplicate", click, verdict.time_ms)
+                outcome, reason = "skipped", "duplicate"
             elif click.consent:
                 # Without consent nothing is remembered.
                 ring.append(click.event_id)
-        expected[record.offset] = verdict
+        clicked = _clicked(click, names) if click is not None and outcome != "dead" else None
+        expected[record.offset] = Expected(outcome, reason, clicked, time_ms)
     return expected
 
 
-def _judge(record: ConsumerRecord, log_time: int, num_partitions: int, ttl_ms: int) -> Expected:
+def _clicked(click: ClickEvent, names: dict[str, str]) -> Clicked:
+    # Users and items come again and again: one string each.
+    user_id, item_id = (names.setdefault(name, name) for name in (click.user_id, click.item_id))
+    return Clicked(user_id, item_id, hash_of(click.session_id), click.consent)
+
+
+def _judge(
+    record: ConsumerRecord, log_time: int, num_partitions: int, ttl_ms: int
+) -> tuple[str, str, ClickEvent | None, int]:
     try:
         click = decode_click(click_body(record.value, record.headers))
     except DecodeError as error:
-        return Expected("dead", error.reason, None, 0)
+        return "dead", error.reason, None, 0
     if not routed(click.user_id, record.key, record.partition, num_partitions):
-        return Expected("dead", "misrouted", None, 0)
+        return "dead", "misrouted", None, 0
     verdict = judge(click, log_time, ttl_ms=ttl_ms)
     if isinstance(verdict, str):
-        return Expected("skipped", verdict, click, 0)
-    return Expected("recommended", "", click, verdict)
+        return "skipped", verdict, click, 0
+    return "recommended", "", click, verdict

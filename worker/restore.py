@@ -18,7 +18,7 @@ from stream.changelog import (
     read_to_end,
 )
 from stream.kafka_types import TopicPartition
-from stream.positions import Position
+from stream.positions import Position, end_offsets
 from stream.settings import KafkaSettings
 from worker.ledger import Ledger
 from worker.newcomers import Newcomers
@@ -136,10 +136,9 @@ class Restorer:
             self._kafka, client_id=f"{self._client_id}-ends", isolation="read_uncommitted"
         )
         try:
-            ends: dict[TopicPartition, int] = reader.end_offsets(partitions, timeout_ms=10_000)
+            return end_offsets(reader, partitions)
         finally:
             reader.close()
-        return ends
 
     def _ledger(self, tp: TopicPartition, position: Position, marker: Marker | None) -> Ledger:
         agreed = _agree(position, marker)
@@ -148,10 +147,11 @@ class Restorer:
         if _is_first_start(position, marker) or marker is None or marker.unfinished:
             ledger = Ledger.begun_at(position.offset, marker.rebuilt if marker else None)
         else:
-            ledger = Ledger.restored(marker)
+            ledger = Ledger.restored(marker, position.end)
             ledger.resume(position.offset)
         if not agreed:
             ledger.on_record = False
+            ledger.exact_from = max(ledger.exact_from, position.end)
             log.error(
                 "mismatch accepted",
                 what=_difference(tp, position, marker),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from stream.headers import Provenance
-from stream.messages import ClickEvent
-from worker.evidence import Partition
+from worker.evidence import Answer, Partition
+from worker.replay import Clicked
 
 
-def standing_answers(partition: Partition) -> dict[str, list[Provenance]]:
+def standing_answers(partition: Partition) -> dict[str, list[Answer]]:
     """Return each user's answers that its session went on from, applied clicks in log order.
 
     An answer beyond the commit counts only if the changelog has it too: its batch is not complete.
     """
     last = _last_copies(partition.answers)
-    standing: dict[str, list[tuple[int, Provenance]]] = {}
+    standing: dict[str, list[tuple[int, Answer]]] = {}
     for i, answer in enumerate(partition.answers):
         click = _kept_click(partition, answer)
         if click is not None and (answer.replayed or last[answer.offset] == i):
@@ -21,7 +20,7 @@ def standing_answers(partition: Partition) -> dict[str, list[Provenance]]:
     return {user_id: _in_log_order(answers) for user_id, answers in standing.items()}
 
 
-def _last_copies(answers: list[Provenance]) -> dict[int, int]:
+def _last_copies(answers: list[Answer]) -> dict[int, int]:
     """Return offset → index of the answer that applied the click, repeats aside.
 
     That is the last one of the highest generation: earlier ones were lost in a crash and made
@@ -35,9 +34,9 @@ def _last_copies(answers: list[Provenance]) -> dict[int, int]:
     return last
 
 
-def _kept_click(partition: Partition, answer: Provenance) -> ClickEvent | None:
+def _kept_click(partition: Partition, answer: Answer) -> Clicked | None:
     expected = partition.expected.get(answer.offset)
-    if expected is None or expected.outcome != "recommended":
+    if expected is None or expected.outcome != "recommended" or answer.offset < partition.start:
         return None
     click = expected.event
     if click is None or not click.consent:
@@ -47,7 +46,7 @@ def _kept_click(partition: Partition, answer: Provenance) -> ClickEvent | None:
     return click if answer.offset <= reached else None
 
 
-def _in_log_order(answers: list[tuple[int, Provenance]]) -> list[Provenance]:
+def _in_log_order(answers: list[tuple[int, Answer]]) -> list[Answer]:
     # A batch that failed but was written in part is answered again in other portions.
     place = -1
     places: dict[int, int] = {}

@@ -6,91 +6,107 @@ single-threaded replay of its clicks gives under the versions that the recommend
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
 from model.bundle import Bundle
-from stream.changelog import SessionRecord
-from stream.headers import Provenance
-from stream.kafka_types import KafkaConsumer
-from stream.settings import TopicSettings
-from worker.evidence import Partition, read_evidence
-from worker.replay import Expected, ReplayedSession
+from stream.changelog import EXACTLY_ONCE, SessionRecord
+from stream.positions import StartFrom
+from worker.evidence import Answer, Evidence, Partition
+from worker.outcomes import check_counts_of_users, check_marker, check_order, check_outcomes
+from worker.replay import ReplayedSession
+from worker.report import Report
 from worker.settings import SessionSettings
 from worker.standing import standing_answers
 
-_MAX_VIOLATIONS = 1000
 _HIDDEN_TOLERANCE = 1e-5
 
 
-@dataclass
-class Report:
-    """What was counted, and every violation in words (the first thousand)."""
-
-    clicks: int = 0
-    recommendations: int = 0
-    dead_letters: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    repeated: int = 0
-    pending: int = 0
-    sessions: int = 0
-    states: int = 0
-    model_versions: list[str] = field(default_factory=list)
-    violations: list[str] = field(default_factory=list)
-
-    def violate(self, text: str) -> None:
-        """Add a violation."""
-        if len(self.violations) < _MAX_VIOLATIONS:
-            self.violations.append(text)
-
-
 class Verifier:
-    """Read the topics of one application and compare them with each other."""
+    """Compare the topics of one application with each other.
+
+    What was committed exactly once, and from where on, is taken from the markers; `exactly_once`
+    requires it of every click.
+    """
 
     def __init__(
         self,
-        reader: KafkaConsumer,
-        topics: TopicSettings,
+        evidence: Evidence,
         settings: SessionSettings,
         load_version: Callable[[str], Bundle | None],
+        *,
+        exactly_once: bool = False,
+        start_from: StartFrom = "earliest",
     ) -> None:
-        self._reader = reader
-        self._topics = topics
+        self._evidence = evidence
         self._settings = settings
         self._load_version = load_version
+        self._exactly_once = exactly_once
+        self._earliest = start_from == "earliest"
 
-    def verify(self, committed: dict[int, int | None]) -> Report:
-        """Return the report; `committed` is the workers' group offset of every clicks partition."""
+    def verify(
+        self,
+        committed: dict[int, int | None],
+        committed_now: Callable[[int], int | None] | None = None,
+    ) -> Report:
+        """Return the report; `committed` is the workers' group offset of every clicks partition.
+
+        Of a running system it was asked before; `committed_now` asks again for a partition whose
+        topics were read.
+        """
         report = Report()
-        ttl_ms = int(self._settings.ttl_days * 86_400_000)
-        partitions = read_evidence(self._reader, self._topics, committed, ttl_ms=ttl_ms)
-        for partition in partitions:
-            _check_ledger(partition, report)
-            _check_marker(partition, report)
-        replayed = {p.number: self._replay(p, report) for p in partitions}
-        for partition in partitions:
-            _check_sessions(partition, replayed[partition.number], report)
-        self._check_states(partitions, replayed, report)
-        report.model_versions = sorted({a.model for p in partitions for a in p.answers})
+        versions: set[str] = set()
+        for partition in self._evidence.partitions(committed):
+            now = committed_now(partition.number) if committed_now else partition.committed
+            self._check(partition, now or 0, report)
+            versions.update(answer.model for answer in partition.answers)
+        report.model_versions = sorted(versions)
         return report
 
-    def _replay(self, partition: Partition, report: Report) -> dict[str, ReplayedSession]:
-        """Apply the answered clicks in output order; checks n and digest of every answer."""
-        return {
+    def _check(self, partition: Partition, committed_now: int, report: Report) -> None:
+        check_outcomes(partition, report, committed_now)
+        check_order(partition, report)
+        check_counts_of_users(partition, report)
+        check_marker(partition, report, committed_now, earliest=self._earliest)
+        if self._exactly_once:
+            _check_guarantee(partition, report)
+        replayed = {
             user_id: self._replay_user(partition, user_id, answers, report)
             for user_id, answers in standing_answers(partition).items()
         }
+        _check_sessions(partition, replayed, report)
+        self._check_states(partition, replayed, report)
 
     def _replay_user(
-        self, partition: Partition, user_id: str, answers: list[Provenance], report: Report
+        self, partition: Partition, user_id: str, answers: list[Answer], report: Report
     ) -> ReplayedSession:
-        evicted_at = partition.evictions.get(user_id, ())
+        """Apply the answered clicks in output order; checks n and digest of every answer.
+
+        A rebuild has applied all clicks before it once more.
+        """
+        rebuilt = partition.rebuilt
+        evicted_at = partition.evictions.get(user_id, set())
         session = ReplayedSession()
+        if rebuilt is not None:
+            before = [answer for answer in answers if answer.offset < rebuilt.next_offset]
+            answers = [answer for answer in answers if answer.offset >= rebuilt.next_offset]
+            self._follow(partition, session, before, evicted_at, report)
+            session = ReplayedSession(version=rebuilt.version)
+            for offset in sorted({answer.offset for answer in before}):
+                self._apply(partition, session, offset)
+        return self._follow(partition, session, answers, evicted_at, report)
+
+    def _follow(
+        self,
+        partition: Partition,
+        session: ReplayedSession,
+        answers: list[Answer],
+        evicted_at: set[int],
+        report: Report,
+    ) -> ReplayedSession:
         for i, answer in enumerate(answers):
             if session.last_offset in evicted_at:
                 # Repeats of what was evicted are answered without applying it again.
@@ -112,7 +128,7 @@ class Verifier:
         return session
 
     def _apply_unanswered(
-        self, partition: Partition, session: ReplayedSession, answers: list[Provenance]
+        self, partition: Partition, session: ReplayedSession, answers: list[Answer]
     ) -> None:
         """Apply the clicks that were in the changelog before a crash took their first answers.
 
@@ -136,18 +152,17 @@ class Verifier:
 
     def _check_states(
         self,
-        partitions: list[Partition],
-        replayed: dict[int, dict[str, ReplayedSession]],
+        partition: Partition,
+        replayed: dict[str, ReplayedSession],
         report: Report,
     ) -> None:
         """Compare hidden states, for the versions whose bundles are still in the store."""
         pairs: dict[str, list[tuple[str, SessionRecord, ReplayedSession]]] = {}
-        for partition in partitions:
-            for user_id, record in partition.sessions.items():
-                session = replayed[partition.number].get(user_id)
-                reached = (record.last_offset, record.version)
-                if session is not None and reached == (session.last_offset, session.version):
-                    pairs.setdefault(record.version, []).append((user_id, record, session))
+        for user_id, record in partition.sessions.items():
+            session = replayed.get(user_id)
+            reached = (record.last_offset, record.version)
+            if session is not None and reached == (session.last_offset, session.version):
+                pairs.setdefault(record.version, []).append((user_id, record, session))
         for version, rows in pairs.items():
             bundle = self._load_version(version)
             if bundle is None:
@@ -162,56 +177,15 @@ class Verifier:
                     )
 
 
-def _check_ledger(partition: Partition, report: Report) -> None:
-    answered = Counter(answer.offset for answer in partition.answers)
-    dead = dict(partition.dead)
-    copies = Counter(offset for offset, _ in partition.dead)
-    for offset, expected in partition.expected.items():
-        if offset >= partition.committed:
-            report.pending += 1
-            continue
-        report.clicks += 1
-        found = {"recommended": answered[offset], "dead": copies[offset]}
-        if expected.outcome == "recommended":
-            report.recommendations += 1
-        elif expected.outcome == "dead":
-            report.dead_letters += 1
-        else:
-            report.skipped[expected.reason] += 1
-        place = f"clicks/{partition.number}/{offset}"
-        _check_outcome(place, expected, found, dead.get(offset, ""), report)
-
-
-def _check_outcome(
-    place: str, expected: Expected, found: dict[str, int], dead_for: str, report: Report
-) -> None:
-    copies = found.pop(expected.outcome, 0)
-    if any(found.values()):
-        report.violate(f"{place}: must be {expected.outcome}, has another outcome")
-    if expected.outcome == "skipped":
-        return
-    report.repeated += max(0, copies - 1)
-    if not copies:
-        report.violate(f"{place}: lost, it has no outcome")
-    elif expected.outcome == "dead" and dead_for != expected.reason:
-        report.violate(f"{place}: dead for {dead_for}, must be for {expected.reason}")
-
-
-def _check_marker(partition: Partition, report: Report) -> None:
+def _check_guarantee(partition: Partition, report: Report) -> None:
     marker = partition.marker
-    place = f"marker of partition {partition.number}"
-    if marker is None:
-        if partition.committed:
-            report.violate(f"{place}: missing, though {partition.committed} is committed")
-        return
-    if marker.next_offset < partition.committed:
-        report.violate(f"{place}: {marker.next_offset} is below the commit {partition.committed}")
-    due = [e for offset, e in partition.expected.items() if offset < marker.next_offset]
-    counts = Counter(expected.outcome for expected in due)
-    skipped = Counter(expected.reason for expected in due if expected.outcome == "skipped")
-    stated = (marker.seen, marker.recommended, marker.dead, Counter(marker.skipped))
-    if stated != (len(due), counts["recommended"], counts["dead"], skipped):
-        report.violate(f"{place}: counts {stated}, a replay gives {len(due)}, {dict(counts)}")
+    if marker is not None and (
+        marker.guarantee != EXACTLY_ONCE or marker.exact_from > marker.start
+    ):
+        report.violate(
+            f"marker of partition {partition.number}: {marker.guarantee} from {marker.exact_from} "
+            f"on, must be exactly_once from {marker.start} on"
+        )
 
 
 def _check_sessions(

@@ -19,7 +19,7 @@ from benchmarks.chaos.system import committed_offsets
 from cli.settings import Settings
 from cli.verify import audit
 from stream import clients
-from worker.evidence import Partition, read_evidence
+from worker.evidence import Evidence, Partition
 
 _OPEN_STATES = ("Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence")
 _POLL_SECONDS = 0.1
@@ -181,11 +181,12 @@ def _due(partition: Partition, outcome: str) -> set[int]:
 
 
 def _evidence(settings: Settings) -> list[Partition]:
-    ttl_ms = int(settings.worker.sessions.ttl_days * 86_400_000)
+    ttl_days = settings.worker.sessions.ttl_days
     with closing(clients.admin(settings.kafka, client_id="chaos-audit")) as admin:
         committed: dict[int, int | None] = dict(committed_offsets(admin, settings))
     with closing(clients.reader(settings.kafka, client_id="chaos-audit")) as reader:
-        return read_evidence(reader, settings.topics, committed, ttl_ms=ttl_ms)
+        evidence = Evidence(reader, reader, settings.topics, ttl_days=ttl_days)
+        return list(evidence.partitions(committed))
 
 
 def within(condition: Callable[[], bool], seconds: float, tick: Callable[[], None]) -> bool:

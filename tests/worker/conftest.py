@@ -21,10 +21,11 @@ from model.catalogue import Catalogue
 from model.encoders.families import build_encoder
 from model.encoders.session_encoder import EncoderConfig
 from model.store import Store
-from stream.changelog import Marker, decode
+from stream.changelog import MARKER_KEY, Marker, decode, encode_marker, reaches_further
 from stream.settings import TopicSettings
 from stream.validation import partition_of
 from worker.answering import Answering
+from worker.evidence import Evidence
 from worker.ledger import Ledger
 from worker.metrics import WorkerMetrics
 from worker.outputs import Writer
@@ -176,13 +177,16 @@ class Reader:
 class World:
     """One partition's topics, a worker that can crash, and the group's committed offset."""
 
-    def __init__(self, versions, *, max_live=1000):
+    def __init__(self, versions, *, max_live=1000, guarantee="at_least_once"):
         self.logs = defaultdict(list)
         self.committed = 0
         self.generation = 1
         self.versions = versions
         self.version = 0
         self.max_live = max_live
+        self.guarantee = guarantee
+        first = Ledger().marker(-1, "", guarantee)
+        self.append("sessions", MARKER_KEY, encode_marker(first), [])
         self.start()
 
     def reader(self):
@@ -192,7 +196,9 @@ class World:
     def start(self):
         """Start a worker as after a crash: sessions come from the changelog alone."""
         own = WorkerSettings()
-        writer = Writer(TOPICS, own.ranking, app="app", app_version="1")
+        writer = Writer(
+            *(TOPICS, own.ranking), app="app", app_version="1", guarantee=self.guarantee
+        )
         metrics = WorkerMetrics(CollectorRegistry())
         rng = np.random.default_rng(0)
         self.worker = Answering(own, writer, metrics, num_partitions=1, rng=rng)
@@ -203,12 +209,15 @@ class World:
 
     def restore(self):
         self.worker.sessions.drop(0)
-        self.ledgers = {0: Ledger()}
+        marker = None
         for entry in map(decode, self.logs["sessions"]):
             if not isinstance(entry, Marker):
                 self.worker.place(entry)
-            elif entry.next_offset >= self.ledgers[0].next_offset:
-                self.ledgers = {0: Ledger.restored(entry)}
+            elif reaches_further(entry, marker):
+                marker = entry
+        assert marker.agrees_with(self.committed)
+        self.ledgers = {0: Ledger.restored(marker, end_of(self.logs["clicks"]))}
+        self.ledgers[0].resume(self.committed)
 
     def swap(self):
         self.version = min(self.version + 1, len(self.versions) - 1)
@@ -228,7 +237,12 @@ class World:
         self.append("clicks", user.encode(), json.dumps(click).encode(), [], timestamp)
 
     def batch(self, size, *, lost=None):
-        """Answer `size` clicks; `lost` is the share of each topic's sends that a fault takes."""
+        """Answer `size` clicks; `lost` is the share of each topic's sends that a fault takes.
+
+        Of a transaction it takes everything.
+        """
+        if lost is not None and self.guarantee == "exactly_once":
+            lost = (1.0, 1.0)
         records = self.logs["clicks"][self.committed : self.committed + size]
         if not records:
             return None
@@ -262,9 +276,10 @@ class World:
             self.batch(7)
         return self.verify()
 
-    def verify(self):
+    def verify(self, **options):
         bundles = {version.name: version.bundle for version in self.versions}
-        verifier = Verifier(self.reader(), TOPICS, SessionSettings(), bundles.get)
+        evidence = Evidence(self.reader(), self.reader(), TOPICS, ttl_days=30)
+        verifier = Verifier(evidence, SessionSettings(), bundles.get, **options)
         return verifier.verify({0: self.committed})
 
     def replace(self, topic, offset, **fields):

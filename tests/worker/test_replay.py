@@ -7,9 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stream.messages import ClickEvent
 from worker.recommender import Clicks, advance, digest_of
-from worker.replay import ReplayedSession, expected_outcomes
+from worker.replay import Clicked, ReplayedSession, expected_outcomes
 from worker.sessions import RING, Sessions, hash_of
 
 MINUTE = 60_000
@@ -18,15 +17,11 @@ DAY = 24 * 60 * MINUTE
 NOW_MS = 1_790_000_000_000
 
 
-def click(item="i1", **fields):
-    return ClickEvent(user_id="u1", item_id=item, timestamp=0, **fields)
-
-
 def replayed(*clicks, session=None):
     """Apply (item, minute, session id) clicks."""
     session = session or ReplayedSession()
     for item, minute, session_id in clicks:
-        event = click(item, session_id=session_id)
+        event = Clicked("u1", item, hash_of(session_id), True)
         session.apply(session.last_offset + 1, event, NOW_MS + minute * MINUTE, GAP)
     return session
 

@@ -155,7 +155,7 @@ def exact(next_offset, **fields):
 def test_the_marker_that_reaches_furthest_is_the_ledgers_in_logs_of_either_guarantee(
     restore, offset, markers
 ):
-    ledger = restore(Position(offset, True, 0), *markers)
+    ledger = restore(Position(offset, True, 0, 61), *markers)
 
     assert (ledger.next_offset, ledger.behind) == (9, offset == 7)
     assert ledger.on_record
@@ -163,29 +163,29 @@ def test_the_marker_that_reaches_furthest_is_the_ledgers_in_logs_of_either_guara
 
 def test_a_first_start_has_an_empty_ledger_that_is_still_to_be_written(restore):
     for ledger in (
-        restore(Position(4, False, 0)),
-        restore(Position(4, False, 0), marker_of(4, seen=0)),
+        restore(Position(4, False, 0, 61)),
+        restore(Position(4, False, 0, 61), marker_of(4, seen=0)),
     ):
         assert (ledger.next_offset, ledger.start, ledger.seen) == (4, 4, 0)
         assert not ledger.on_record
 
 
 def test_without_an_offset_it_goes_on_where_the_sessions_happen_to_end(restore):
-    assert restore(Position(6, False, 0), marker_of(6)).seen == 6
+    assert restore(Position(6, False, 0, 61), marker_of(6)).seen == 6
 
 
 def test_giving_up_is_no_disagreement(restore):
-    assert restore(Position(7, True, 0), go_on=False) is None
+    assert restore(Position(7, True, 0, 61), go_on=False) is None
 
 
 DISAGREEING = [
-    (Position(7, True, 0), []),
-    (Position(7, True, 0), [marker_of(6)]),
-    (Position(7, True, 0), [exact(6)]),
-    (Position(7, True, 0), [exact(8)]),
-    (Position(7, True, 0), [exact(7), marker_of(-1, rebuilt=Rebuilt(1, 7, "v"))]),
-    (Position(0, False, 0), [marker_of(6)]),
-    (Position(0, False, 0), [marker_of(-1, seen=0, rebuilt=Rebuilt(1, 7, "v"))]),
+    (Position(7, True, 0, 61), []),
+    (Position(7, True, 0, 61), [marker_of(6)]),
+    (Position(7, True, 0, 61), [exact(6)]),
+    (Position(7, True, 0, 61), [exact(8)]),
+    (Position(7, True, 0, 61), [exact(7), marker_of(-1, rebuilt=Rebuilt(1, 7, "v"))]),
+    (Position(0, False, 0, 61), [marker_of(6)]),
+    (Position(0, False, 0, 61), [marker_of(-1, seen=0, rebuilt=Rebuilt(1, 7, "v"))]),
 ]
 
 
@@ -203,14 +203,14 @@ def test_a_marker_that_disagrees_is_refused_with_both_ways_out(restore, position
     [(exact(9), 9, 0), (exact(4), 7, 3), (marker_of(5), 7, 2)],
 )
 def test_an_accepted_marker_is_gone_on_from(restore, marker, next_offset, lost):
-    ledger = restore(Position(7, True, 0), marker, on_mismatch="accept")
+    ledger = restore(Position(7, True, 0, 61), marker, on_mismatch="accept")
 
     assert (ledger.next_offset, ledger.lost, ledger.seen) == (next_offset, lost, marker.seen)
     assert (ledger.behind, ledger.on_record) == (next_offset > 7, False)
 
 
 def test_a_changelog_that_is_gone_is_accepted_as_a_new_beginning(restore):
-    ledger = restore(Position(7, True, 0), on_mismatch="accept")
+    ledger = restore(Position(7, True, 0, 61), on_mismatch="accept")
 
     assert (ledger.next_offset, ledger.start, ledger.lost) == (7, 7, 0)
 
@@ -227,17 +227,17 @@ def test_what_disagrees_is_rebuilt_and_read_again(restore, position, markers):
 
 
 def test_what_agrees_is_not_rebuilt(restore):
-    position = Position(7, True, 0)
+    position = Position(7, True, 0, 61)
 
     assert restore(position, exact(7), leaves=[exact(9)], on_mismatch="rebuild")[1] == []
 
 
 def test_a_rebuild_that_does_not_help_is_not_repeated(restore):
     with pytest.raises(StateMismatchError):
-        restore(Position(7, True, 0), leaves=[exact(6)], on_mismatch="rebuild")
+        restore(Position(7, True, 0, 61), leaves=[exact(6)], on_mismatch="rebuild")
 
 
 def test_a_gap_in_the_clicks_is_no_disagreement_and_counted(restore):
-    ledger = restore(Position(9, True, 5), exact(4))
+    ledger = restore(Position(9, True, 5, 61), exact(4))
 
     assert (ledger.next_offset, ledger.lost, ledger.on_record) == (9, 5, False)

@@ -20,21 +20,19 @@ STEP = st.one_of(
 )
 
 
-@settings(
+LIMITS = settings(
     max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(steps=st.lists(STEP, max_size=40), max_live=st.sampled_from([2, 1000]))
-def test_nothing_is_violated_by_any_sequence_of_crashes_failures_and_swaps(
-    make_world, steps, max_live
-):
-    world = make_world(max_live=max_live)
+
+
+def run(world, steps):
     for step in steps:
         match step:
             case ("click", user, item, session, event, consent):
                 # An evicted user's event ids are forgotten, which no replay of clicks can know.
-                event = event if max_live > 10 else None
+                event = event if world.max_live > 10 else None
                 fields = {"session_id": session, "event_id": event, "consent": consent}
                 world.click(user, item, **fields)
             case ("batch", size):
@@ -45,9 +43,45 @@ def test_nothing_is_violated_by_any_sequence_of_crashes_failures_and_swaps(
                 world.fail_in_batch(size, lost)
             case ("swap",):
                 world.swap()
+            case ("restart", guarantee):
+                world.guarantee = guarantee
+                world.start()
+    world.finish()
 
-    report = world.finish()
 
-    assert report.violations == []
-    assert report.pending == 0
+@LIMITS
+@given(steps=st.lists(STEP, max_size=40), max_live=st.sampled_from([2, 1000]))
+def test_nothing_is_violated_by_any_sequence_of_crashes_failures_and_swaps(
+    make_world, steps, max_live
+):
+    world = make_world(max_live=max_live)
+
+    run(world, steps)
+
+    report = world.verify()
+    assert (report.violations, report.pending) == ([], 0)
     assert report.clicks == len(world.logs["clicks"])
+
+
+@LIMITS
+@given(steps=st.lists(STEP, max_size=40), max_live=st.sampled_from([2, 1000]))
+def test_transactions_leave_every_outcome_once(make_world, steps, max_live):
+    world = make_world(max_live=max_live, guarantee="exactly_once")
+
+    run(world, steps)
+
+    report = world.verify(exactly_once=bool(world.logs["clicks"]))
+    assert (report.violations, report.repeated, report.stale_generations) == ([], 0, 0)
+
+
+RESTART = st.tuples(st.just("restart"), st.sampled_from(["at_least_once", "exactly_once"]))
+
+
+@LIMITS
+@given(steps=st.lists(st.one_of(STEP, STEP, RESTART), max_size=40))
+def test_the_guarantee_can_be_switched_at_any_restart_without_a_migration(make_world, steps):
+    world = make_world()
+
+    run(world, steps)
+
+    assert world.verify().violations == []
