@@ -23,7 +23,7 @@ QUICK = {
     "heartbeat_interval_ms": 300,
     "max_poll_interval_ms": 20_000,
 }
-_ANNOUNCE_SECONDS = 30.0
+_ANNOUNCE_SECONDS = 5.0
 _ASK_MS = 3_000
 
 
