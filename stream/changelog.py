@@ -66,7 +66,8 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
 
     `guarantee` is the protocol that committed it, and so tells how exactly it must agree with the
     committed offset. The counts begin at the click `start`; `lost` clicks since were never read.
-    From the click `exact_from` on every outcome is there once. A rebuild that has begun but not
+    From the click `exact_from` on every outcome is there once. The changelog itself begins at its
+    offset `changelog_start`, or something has cut it since. A rebuild that has begun but not
     ended leaves a marker with `next_offset` UNFINISHED.
     """
 
@@ -82,6 +83,7 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     start: int = 0
     lost: int = 0
     exact_from: int = 0
+    changelog_start: int = 0
     rebuilt: Rebuilt | None = None
 
     @property

@@ -26,6 +26,7 @@ class Ledger:
     start: int = 0
     lost: int = 0
     exact_from: int = 0
+    changelog_start: int = 0
     rebuilt: Rebuilt | None = None
     behind: bool = field(default=False, compare=False)
     on_record: bool = field(default=False, compare=False)
@@ -46,7 +47,7 @@ class Ledger:
             *(marker.next_offset, marker.log_time, marker.seen, marker.recommended, marker.dead),
             *(Counter(marker.skipped), marker.start, marker.lost),
             marker.exact_from if exact else max(marker.next_offset, log_end),
-            marker.rebuilt,
+            *(marker.changelog_start, marker.rebuilt),
             on_record=True,
         )
 
@@ -110,5 +111,6 @@ class Ledger:
             start=self.start,
             lost=self.lost,
             exact_from=self.exact_from if exact else self.next_offset,
+            changelog_start=self.changelog_start,
             rebuilt=self.rebuilt,
         )

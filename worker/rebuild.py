@@ -20,15 +20,15 @@ from stream.changelog import (
     EXACTLY_ONCE,
     MARKER_KEY,
     UNFINISHED,
-    Marker,
     Rebuilt,
     encode_marker,
     read_to_end,
     tombstone_headers,
 )
 from stream.kafka_types import ConsumerRecord, KafkaConsumer, TopicPartition
-from stream.positions import Position, first_offsets
+from stream.positions import first_offsets
 from stream.settings import KafkaSettings, TopicSettings
+from worker.agreement import Standing
 from worker.answering import Answering
 from worker.intake import Intake, Seated, judge_records, seat
 from worker.ledger import Ledger
@@ -63,24 +63,18 @@ class Rebuilder:
     settings: SessionSettings
     guarantee: str
 
-    def rebuild(
-        self,
-        partition: TopicPartition,
-        position: Position,
-        marker: Marker | None,
-        go_on: Callable[[], bool],
-    ) -> None:
-        """Write the sessions that the clicks below `position` give, and forget the old ones.
+    def rebuild(self, standing: Standing, go_on: Callable[[], bool]) -> None:
+        """Write the sessions that the clicks below the committed offset give; forget the old ones.
 
         1 apply the clicks to sessions of their own, 2 write these between two markers, with
         tombstones for the old ones that are superseded, 3 drop the old ones from memory; the
         restorer reads the new ones back. Raises GivenUpError with `go_on`, and when the group does
         not count this member in any more.
         """
-        target = position.offset - position.gap
+        partition, target = standing.partition, standing.committed
         version = self.answering.version
         fresh = FreshSessions(version, self.settings, self.topics.partitions)
-        fresh.ledger = _begun(position, marker, version.name)
+        fresh.ledger = _begun(standing, version.name)
         self._apply(partition, fresh, target, go_on)
         sends = self._sends(partition.partition, fresh)
         while batch := list(islice(sends, _SLICE)):
@@ -221,17 +215,18 @@ class FreshSessions:
         return self._newcomers.item_id(code)
 
 
-def _begun(position: Position, marker: Marker | None, version: str) -> Ledger:
-    """Return the ledger of a rebuild up to `position` before its first click."""
-    target = position.offset - position.gap
+def _begun(standing: Standing, version: str) -> Ledger:
+    """Return the ledger of a rebuild before its first click."""
+    target, marker = standing.committed, standing.marker
     start, number = (marker.start, marker.rebuilds) if marker is not None else (0, 0)
     ledger = Ledger.begun_at(min(start, target), Rebuilt(number + 1, target, version))
+    ledger.changelog_start = standing.changelog_start
     exact = marker is not None and marker.guarantee == EXACTLY_ONCE
     if marker is not None and exact and marker.next_offset <= target:
         ledger.exact_from = marker.exact_from
     else:
         # At least once, or nobody knows, or the offset was set back: outcomes may come again.
-        ledger.exact_from = max(target, position.end)
+        ledger.exact_from = max(target, standing.position.end)
     return ledger
 
 

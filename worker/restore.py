@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from typing import Literal, Protocol
 
 import numpy as np
@@ -18,8 +18,9 @@ from stream.changelog import (
     read_to_end,
 )
 from stream.kafka_types import TopicPartition
-from stream.positions import Position, end_offsets
+from stream.positions import Position, end_offsets, first_offsets
 from stream.settings import KafkaSettings
+from worker.agreement import Standing
 from worker.ledger import Ledger
 from worker.newcomers import Newcomers
 from worker.sessions import Sessions
@@ -36,14 +37,8 @@ class GivenUpError(Exception):
 class Rebuild(Protocol):
     """Makes a partition's sessions anew from its clicks, in the changelog (`worker/rebuild.py`)."""
 
-    def rebuild(
-        self,
-        partition: TopicPartition,
-        position: Position,
-        marker: Marker | None,
-        go_on: Callable[[], bool],
-    ) -> None:
-        """Write the sessions that the clicks below `position` give, and forget the old ones."""
+    def rebuild(self, standing: Standing, go_on: Callable[[], bool]) -> None:
+        """Write the sessions that the clicks below the committed offset give."""
 
 
 class Restorer:
@@ -89,110 +84,74 @@ class Restorer:
             return True
 
         try:
-            markers = self._read(positions, place, go_on)
-            if self._on_mismatch == "rebuild" and self._rebuilder is not None:
-                wrong = [tp for tp, p in positions.items() if not _agree(p, markers.get(tp))]
+            found = self._read(positions, place, go_on)
+            wrong = {tp: positions[tp] for tp, standing in found.items() if not standing.agrees}
+            if wrong and self._on_mismatch == "rebuild" and self._rebuilder is not None:
                 for tp in wrong:
-                    self._rebuilder.rebuild(tp, positions[tp], markers.get(tp), go_on)
-                markers |= self._read(wrong, place, go_on)
+                    self._rebuilder.rebuild(found[tp], go_on)
+                found |= self._read(wrong, place, go_on)
         except GivenUpError:
             return None
-        return {tp.partition: self._ledger(tp, p, markers.get(tp)) for tp, p in positions.items()}
+        return {tp.partition: self._ledger(standing) for tp, standing in found.items()}
 
     def _read(
         self,
-        partitions: Collection[TopicPartition],
+        positions: dict[TopicPartition, Position],
         place: Callable[[Entry], None],
         go_on: Callable[[], bool],
-    ) -> dict[TopicPartition, Marker]:
-        """Place every session, and return the marker of each clicks partition.
+    ) -> dict[TopicPartition, Standing]:
+        """Place every session, and return where each clicks partition stands.
 
         The end is the high watermark as a read_uncommitted reader sees it, taken after the
         committed offsets, so that nothing that a commit covers is missed. The larger last_offset
         wins, and the marker that reaches furthest, under both guarantees: of transactions that is
         the last one, and a worker that stalled without them may have appended older ones late.
         """
-        if not partitions:
-            return {}
-        markers: dict[TopicPartition, Marker] = {}
-        clicks = {tp.partition: tp for tp in partitions}
-        ends = self._high_watermarks(clicks)
+        logs = {tp: TopicPartition(self._topic, tp.partition) for tp in positions}
+        markers: dict[int, Marker] = {}
+        ends = self._high_watermarks(logs.values())
         reader = clients.reader(self._kafka, client_id=f"{self._client_id}-restore")
         try:
+            starts = first_offsets(reader, logs.values())
             for message in read_to_end(reader, ends, between_slices=go_on):
                 entry = decode(message)
-                tp = clicks[message.partition]
                 if not isinstance(entry, Marker):
                     place(entry)
-                elif reaches_further(entry, markers.get(tp)):
-                    markers[tp] = entry
+                elif reaches_further(entry, markers.get(message.partition)):
+                    markers[message.partition] = entry
         finally:
             reader.close()
-        return markers
+        return {
+            tp: Standing(tp, position, markers.get(tp.partition), starts[logs[tp]])
+            for tp, position in positions.items()
+        }
 
-    def _high_watermarks(self, numbers: Collection[int]) -> dict[TopicPartition, int]:
-        partitions = [TopicPartition(self._topic, number) for number in numbers]
+    def _high_watermarks(self, logs: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         reader = clients.reader(
             self._kafka, client_id=f"{self._client_id}-ends", isolation="read_uncommitted"
         )
         try:
-            return end_offsets(reader, partitions)
+            return end_offsets(reader, logs)
         finally:
             reader.close()
 
-    def _ledger(self, tp: TopicPartition, position: Position, marker: Marker | None) -> Ledger:
-        agreed = _agree(position, marker)
-        if not agreed and self._on_mismatch != "accept":
-            raise StateMismatchError(_mismatch(tp, position, marker))
-        if _is_first_start(position, marker) or marker is None or marker.unfinished:
+    def _ledger(self, standing: Standing) -> Ledger:
+        position, marker = standing.position, standing.marker
+        if not standing.agrees and self._on_mismatch != "accept":
+            raise StateMismatchError(f"{standing.difference}. {standing.ways_out}")
+        if standing.is_first_start or marker is None or marker.unfinished:
             ledger = Ledger.begun_at(position.offset, marker.rebuilt if marker else None)
+            ledger.changelog_start = standing.changelog_start
         else:
             ledger = Ledger.restored(marker, position.end)
             ledger.resume(position.offset)
-        if not agreed:
+        if not standing.agrees:
             ledger.on_record = False
             ledger.exact_from = max(ledger.exact_from, position.end)
-            log.error(
-                "mismatch accepted",
-                what=_difference(tp, position, marker),
-                clicks_lost=ledger.lost - (marker.lost if marker else 0),
-            )
+            ledger.changelog_start = standing.changelog_start
+            lost = ledger.lost - (marker.lost if marker else 0)
+            log.error("mismatch accepted", what=standing.difference, clicks_lost=lost)
         return ledger
-
-
-def _agree(position: Position, marker: Marker | None) -> bool:
-    if position.committed:
-        return marker is not None and marker.agrees_with(position.offset - position.gap)
-    return _is_first_start(position, marker) or (
-        marker is not None and marker.next_offset == position.offset
-    )
-
-
-def _is_first_start(position: Position, marker: Marker | None) -> bool:
-    # A first start writes a marker without clicks, then commits its offset.
-    begun = marker is not None and (marker.seen or marker.unfinished)
-    return not position.committed and not begun
-
-
-def _difference(tp: TopicPartition, position: Position, marker: Marker | None) -> str:
-    place = f"{tp.topic}/{tp.partition}"
-    committed = f"committed offset {position.offset - position.gap}"
-    if not position.committed:
-        committed = "its consumer group has no committed offset"
-    if marker is None:
-        return f"{place}: {committed}, but there is no changelog of its sessions"
-    if marker.unfinished:
-        return f"{place}: {committed}, but a rebuild of its sessions was not finished"
-    return f"{place}: {committed}, but its sessions reach up to {marker.next_offset}"
-
-
-def _mismatch(tp: TopicPartition, position: Position, marker: Marker | None) -> str:
-    return (
-        f"{_difference(tp, position, marker)}. The changelog was deleted or cut, or the offsets "
-        "were moved. Set the group's offset to where the sessions are, or start `nextclick worker` "
-        "once with --rebuild-from-events to make the sessions anew from the clicks, or with "
-        "--accept-mismatch to go on with the sessions as they are"
-    )
 
 
 def place_session(

@@ -20,7 +20,6 @@ from model.catalogue import Catalogue
 from model.encoders.families import build_encoder
 from model.encoders.session_encoder import EncoderConfig
 from model.store import Store
-from stream.settings import TopicSettings
 from stream.validation import partition_of
 from worker.version import ServingVersion, serving_version
 
@@ -38,7 +37,6 @@ def _load(name: str) -> ModuleType:
 running, worlds = _load("running"), _load("worlds")
 make_system, system, start_load = running.make_system, running.system, running.start_load
 
-TOPICS = TopicSettings(partitions=1)
 NOW_MS = 1_790_000_000_000
 
 

@@ -11,11 +11,13 @@ from stream.kafka_types import TopicPartition
 from stream.positions import Position
 from stream.settings import KafkaSettings, TopicSettings
 from worker import rebuild
+from worker.agreement import Standing
 from worker.rebuild import Rebuilder
 from worker.restore import GivenUpError, Restorer
 from worker.settings import SessionSettings
 
 CLICKS = TopicPartition("clicks", 0)
+STANDING = Standing(CLICKS, Position(61, True, 0, 61), None, 0)
 MEMBER = SimpleNamespace(generation_id=7)
 TOPICS = TopicSettings(partitions=1)
 
@@ -182,7 +184,7 @@ def test_brokers_that_fail_for_ever_make_it_give_up(served, make_rebuilder):
     rebuilder.committer.failures = [0.0] * 100
 
     with pytest.raises(GivenUpError):
-        rebuilder.rebuild(CLICKS, Position(61, True, 0, 61), None, lambda: True)
+        rebuilder.rebuild(STANDING, lambda: True)
 
     assert len(rebuilder.committer.failures) >= 90
 
@@ -192,7 +194,7 @@ def test_a_member_that_the_group_does_not_know_writes_nothing(served, make_rebui
     log = list(served.logs["sessions"])
 
     with pytest.raises(GivenUpError):
-        rebuilder.rebuild(CLICKS, Position(61, True, 0, 61), None, lambda: True)
+        rebuilder.rebuild(STANDING, lambda: True)
 
     assert served.logs["sessions"] == log
 

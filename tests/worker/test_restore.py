@@ -16,6 +16,7 @@ from stream.kafka_types import TopicPartition
 from stream.positions import Position
 from stream.settings import KafkaSettings
 from worker import restore as module
+from worker.agreement import Standing
 from worker.newcomers import Newcomers
 from worker.restore import Restorer, place_session
 from worker.sessions import EMPTY, Sessions
@@ -92,6 +93,12 @@ def test_more_users_than_may_live_are_taken_in(place, sessions):
 class Reader:
     """A consumer whose topic holds the given records."""
 
+    def __init__(self, start):
+        self._start = start
+
+    def beginning_offsets(self, partitions, timeout_ms):
+        return {partition: self._start for partition in partitions}
+
     def end_offsets(self, partitions, timeout_ms):
         return {partition: 1 for partition in partitions}
 
@@ -107,16 +114,16 @@ class Rebuilder:
         self._leaves = leaves
         self.rebuilt = []
 
-    def rebuild(self, partition, position, marker, go_on):
-        self.rebuilt.append((partition, position, marker))
+    def rebuild(self, standing, go_on):
+        self.rebuilt.append(standing)
         self._log.extend(self._leaves)
 
 
 @pytest.fixture
 def restore(monkeypatch, make_record):
-    def run(position, *markers, go_on=True, leaves=(), **options):
+    def run(position, *markers, go_on=True, leaves=(), start=0, **options):
         log = list(markers)
-        monkeypatch.setattr(module.clients, "reader", lambda *_, **__: Reader())
+        monkeypatch.setattr(module.clients, "reader", lambda *_, **__: Reader(start))
 
         def read(reader, ends, *, between_slices):
             for marker in log:
@@ -222,7 +229,7 @@ def test_what_disagrees_is_rebuilt_and_read_again(restore, position, markers):
 
     ledger, rebuilt = restore(position, *markers, leaves=[fresh], on_mismatch="rebuild")
 
-    assert rebuilt == [(CLICKS, position, markers[-1] if markers else None)]
+    assert rebuilt == [Standing(CLICKS, position, markers[-1] if markers else None, 0)]
     assert (ledger.next_offset, ledger.rebuilt) == (position.offset, fresh.rebuilt)
 
 
@@ -241,3 +248,19 @@ def test_a_gap_in_the_clicks_is_no_disagreement_and_counted(restore):
     ledger = restore(Position(9, True, 5, 61), exact(4))
 
     assert (ledger.next_offset, ledger.lost, ledger.on_record) == (9, 5, False)
+
+
+def test_a_changelog_that_lacks_its_first_records_is_refused_until_that_is_accepted(restore):
+    position = Position(7, True, 0, 61)
+    cut = exact(7, changelog_start=5)
+
+    with pytest.raises(StateMismatchError, match="lacks records before 6"):
+        restore(position, cut, start=6)
+
+    assert restore(position, cut, start=5).on_record
+    ledger = restore(position, cut, start=6, on_mismatch="accept")
+    assert (ledger.changelog_start, ledger.lost, ledger.on_record) == (6, 0, False)
+
+
+def test_a_first_start_takes_a_changelog_as_it_is(restore):
+    assert restore(Position(4, False, 0, 61), start=6).changelog_start == 6
