@@ -144,11 +144,14 @@ class _Link:
                 writer.transport.abort()
         finally:
             for pump in pumps:
+                pump.add_done_callback(self._note_failure)
                 pump.cancel()
-            ends = await asyncio.gather(*pumps, return_exceptions=True)
-            self._proxy.failures += [end for end in ends if isinstance(end, Exception)]
             for _, writer in (self._client, self._broker):
                 writer.close()
+
+    def _note_failure(self, pump: asyncio.Task[None]) -> None:
+        if not pump.cancelled() and isinstance(error := pump.exception(), Exception):
+            self._proxy.failures.append(error)
 
     async def _requests(self) -> None:
         with suppress(OSError, EOFError):
