@@ -47,7 +47,7 @@ def test_growth_is_that_of_the_longest_life_after_its_warm_up():
 
     assert found is not None
     assert found.process == "a1"
-    assert found.minutes == pytest.approx(15.0, abs=0.2)
+    assert found.minutes == pytest.approx(13.3, abs=0.2)
     assert found.slope_percent_per_hour == pytest.approx(7.1, abs=0.2)
 
 
