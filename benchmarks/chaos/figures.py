@@ -58,6 +58,8 @@ def recovery_seconds(
             if reading.lag > max_lag:
                 last_bad = reading.at
             before = reading.at
+    if end - before > _GAP_SECONDS:
+        return None
     if last_bad is None:
         return 0.0
     good = [r.at for r in readings if last_bad < r.at <= end and r.lag <= max_lag]
@@ -69,8 +71,8 @@ def growth(samples: dict[str, list[tuple[float, int]]]) -> Growth | None:
 
     `samples` are (seconds, bytes) by process. The first minute, or third of its life if that is
     longer, is warm-up: a lone worker at 300 clicks a second grew for eight minutes, by ever less,
-    and then not at all. The slope is Theil and Sen's, the median of all pairwise slopes, relative to
-    the median size: single peaks, such as two versions in memory during a swap, do not move it.
+    and then not at all. The slope is Theil and Sen's, the median of all pairwise slopes, relative
+    to the median size: single peaks, such as two versions in memory, do not move it.
     """
     if not samples:
         return None
