@@ -20,7 +20,8 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from stream.local_kafka import LocalKafka
 
 GUARANTEES = ("at_least_once", "exactly_once")
 _NUM_VERSIONS = 30
+_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -61,26 +63,32 @@ def main() -> None:
     torch.set_num_threads(1)
     use_threads(1)
     directory = Path(tempfile.mkdtemp(prefix="nextclick-kills-"))
-    guarantees = GUARANTEES if options.guarantee == "both" else (options.guarantee,)
-    seeds = range(options.first_seed, options.first_seed + options.seeds)
-    order = [(seed, guarantee) for seed in seeds for guarantee in guarantees]
-    outcomes = []
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("seeds", total=len(order))
-        for outcome in run(order, directory, options.max_recovery_seconds):
-            outcomes.append(outcome)
-            progress.advance(task)
-    violated = any(outcome.findings.violations for outcome in outcomes)
+    try:
+        outcomes = _outcomes(options, directory)
+    except KeyboardInterrupt:
+        shutil.rmtree(directory, ignore_errors=True)
+        sys.exit(_INTERRUPTED)
     print(json.dumps(as_json(outcomes))) if options.json else print_table(outcomes)
-    if violated:
+    if any(outcome.findings.violations for outcome in outcomes):
         print(f"the workers' logs are in {directory}", file=sys.stderr)
         sys.exit(1)
     shutil.rmtree(directory)
 
 
+def _outcomes(options: argparse.Namespace, directory: Path) -> list[Outcome]:
+    guarantees = GUARANTEES if options.guarantee == "both" else (options.guarantee,)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    order = [(seed, guarantee) for seed in seeds for guarantee in guarantees]
+    with (
+        Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress,
+        closing(run(order, directory, options.max_recovery_seconds)) as outcomes,
+    ):
+        return list(progress.track(outcomes, total=len(order), description="seeds"))
+
+
 def run(
     order: list[tuple[int, str]], directory: Path, max_recovery_seconds: float
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Run seed after seed on one broker."""
     store_url = str(directory / "models")
     versions = Versions(store_url, num_items=NUM_ITEMS, seed=0)

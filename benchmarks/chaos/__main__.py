@@ -35,6 +35,8 @@ from benchmarks.chaos.soak import Order, Soak
 from benchmarks.environment import environment
 from index.threads import use_threads
 
+_INTERRUPTED = 130
+
 
 def main() -> None:
     """Parse the options, run the soak, print; exit with 1 on any violation."""
@@ -55,8 +57,12 @@ def main() -> None:
     use_threads(1)
     order = Order(**options)
     directory = Path(tempfile.mkdtemp(prefix="nextclick-chaos-"))
-    with _progress(order.minutes) as report:
-        figures = Soak(order, directory, report).run()
+    try:
+        with _progress(order.minutes) as report:
+            figures = Soak(order, directory, report).run()
+    except KeyboardInterrupt:
+        shutil.rmtree(directory, ignore_errors=True)
+        sys.exit(_INTERRUPTED)
     figures |= asdict(order) | environment()
     if as_json:
         print(json.dumps(figures))
