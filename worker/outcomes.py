@@ -51,19 +51,20 @@ def check_order(partition: Partition, report: Report) -> None:
     """
     _check_rising((a.offset for a in partition.answers), partition, "recommendations", report)
     _check_rising((offset for offset, _ in partition.dead), partition, "dead letters", report)
-    highest = -1
+    highest = highest_exact = -1
     for answer in partition.answers:
         place = f"clicks/{partition.number}/{answer.offset}"
-        exact = _exact(partition, answer.offset)
-        if answer.generation < highest:
-            report.stale_generations += 1
-            if exact:
-                report.violate(
-                    f"{place}: answered in generation {answer.generation} after {highest}"
-                )
-        if exact and answer.replayed:
-            report.violate(f"{place}: answered as a repeat, must be answered once")
+        report.stale_generations += answer.generation < highest
         highest = max(highest, answer.generation)
+        if not _exact(partition, answer.offset):
+            continue
+        if answer.generation < highest_exact:
+            report.violate(
+                f"{place}: answered in generation {answer.generation} after {highest_exact}"
+            )
+        highest_exact = max(highest_exact, answer.generation)
+        if answer.replayed:
+            report.violate(f"{place}: answered as a repeat, must be answered once")
 
 
 def check_counts_of_users(partition: Partition, report: Report) -> None:

@@ -139,12 +139,14 @@ class Restorer:
         position, marker = standing.position, standing.marker
         if not standing.agrees and self._on_mismatch != "accept":
             raise StateMismatchError(f"{standing.difference}. {standing.ways_out}")
-        if standing.is_first_start or marker is None or marker.unfinished:
+        elsewhere = marker is not None and marker.next_offset != position.offset
+        if marker is None or marker.unfinished or (standing.is_first_start and elsewhere):
             ledger = Ledger.begun_at(position.offset, marker.rebuilt if marker else None)
             ledger.changelog_start = standing.changelog_start
         else:
             ledger = Ledger.restored(marker, position.end)
             ledger.resume(position.offset)
+        ledger.on_record &= position.committed
         if not standing.agrees:
             ledger.on_record = False
             ledger.exact_from = max(ledger.exact_from, position.end)

@@ -171,7 +171,8 @@ def test_the_marker_that_reaches_furthest_is_the_ledgers_in_logs_of_either_guara
 def test_a_first_start_has_an_empty_ledger_that_is_still_to_be_written(restore):
     for ledger in (
         restore(Position(4, False, 0, 61)),
-        restore(Position(4, False, 0, 61), marker_of(4, seen=0)),
+        restore(Position(4, False, 0, 61), marker_of(4, seen=0, start=4)),
+        restore(Position(4, False, 0, 61), marker_of(9, seen=0, start=9)),
     ):
         assert (ledger.next_offset, ledger.start, ledger.seen) == (4, 4, 0)
         assert not ledger.on_record
@@ -264,3 +265,11 @@ def test_a_changelog_that_lacks_its_first_records_is_refused_until_that_is_accep
 
 def test_a_first_start_takes_a_changelog_as_it_is(restore):
     assert restore(Position(4, False, 0, 61), start=6).changelog_start == 6
+
+
+def test_a_rebuild_of_a_group_without_offsets_is_gone_on_from(restore):
+    fresh = exact(4, seen=0, exact_from=50, rebuilt=Rebuilt(1, 4, "v"))
+
+    ledger = restore(Position(4, False, 0, 61), fresh)
+
+    assert (ledger.exact_from, ledger.rebuilt, ledger.on_record) == (50, fresh.rebuilt, False)
