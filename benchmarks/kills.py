@@ -32,10 +32,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.chaos.crashing import NAMES
-from benchmarks.chaos.lives import NUM_ITEMS, SESSION_SECONDS, Outcome, Stage, run_seed
+from benchmarks.chaos.lives import SESSION_SECONDS, Outcome, run_seed
 from benchmarks.chaos.nursery import Nursery
 from benchmarks.chaos.versions import Versions
 from benchmarks.environment import environment
+from benchmarks.under_load import NUM_ITEMS, Stage
 from index.threads import use_threads
 from stream.local_kafka import LocalKafka
 
@@ -92,11 +93,15 @@ def run(
     """Run seed after seed on one broker."""
     store_url = str(directory / "models")
     versions = Versions(store_url, num_items=NUM_ITEMS, seed=0)
-    published = [versions.publish() for _ in range(_NUM_VERSIONS)]
+    first, *others = [versions.publish() for _ in range(_NUM_VERSIONS)]
     with LocalKafka(directory / "kafka") as kafka, Nursery() as nursery:
-        stage = Stage(kafka.bootstrap_servers, store_url, published, nursery, directory / "workers")
+        stage = Stage(kafka.bootstrap_servers, store_url, first, nursery, directory / "workers")
         for seed, guarantee in order:
-            yield run_seed(seed, guarantee, stage)
+            yield run_seed(
+                *(seed, guarantee, stage),
+                versions=others,
+                max_recovery_seconds=max_recovery_seconds,
+            )
 
 
 def as_json(outcomes: list[Outcome]) -> dict[str, Any]:

@@ -163,17 +163,24 @@ class Application:
         A partition counts from its longest pause that ended after `since` (monotonic); pauses
         below `least` seconds are the rhythm of batches, and count as none.
         """
-        return [self._resumed(p, since, least) for p in range(self.settings.topics.partitions)]
+        longest = [self._longest_pause(p, since) for p in range(self.settings.topics.partitions)]
+        return [end - since if length >= least else 0.0 for length, end in longest]
 
-    def _resumed(self, partition: int, since: float, least: float) -> float:
-        longest, resumed, moved_at, reached = 0.0, since, since, -1
+    def longest_pause(self, since: float) -> float:
+        """Return for how many seconds at most some partition had no new answer since a moment."""
+        partitions = range(self.settings.topics.partitions)
+        return max(self._longest_pause(p, since)[0] for p in partitions)
+
+    def _longest_pause(self, partition: int, since: float) -> tuple[float, float]:
+        """Return the length and the end of the longest pause that ended after a moment."""
+        longest, moved_at, reached = (0.0, since), since, -1
         for reading in self.gauge.readings:
             offset = reading.committed.get(partition, 0)
             if offset > reached:
-                if reading.at > since and reading.at - moved_at > longest:
-                    longest, resumed = reading.at - moved_at, reading.at
+                if reading.at > since:
+                    longest = max(longest, (reading.at - moved_at, reading.at))
                 moved_at, reached = reading.at, offset
-        return resumed - since if longest >= least else 0.0
+        return longest
 
     def _answered(self, sent: int) -> bool:
         latest = self.gauge.latest

@@ -1,4 +1,4 @@
-"""Notices that the client has silently stopped fetching a partition; knows no records.
+"""Notices that the client has silently stopped fetching or joining; knows no records.
 
 watch = ProgressWatch(consumer, metrics.stalled_seconds, max_records=500)  # once
 watch.check(polled, next_offsets, time.monotonic())                        # after every round
@@ -14,21 +14,24 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import IllegalStateError, NoOffsetForPartitionError, RetriableError
 from prometheus_client import Gauge
 
+from stream.rejoin import finish_rejoin
+
 log = structlog.get_logger(__name__)
 
 STALL_SECONDS: Final = 30.0
 INTERVAL_SECONDS: Final = 5.0
 _ANSWER_MS: Final = 1_000
+_UNSERVED: Final = -1
 # Brokers away or leaders moving; positions unknown, or revoked while we asked.
 _NO_VERDICT: Final = (RetriableError, NoOffsetForPartitionError, IllegalStateError)
 
 
 class PartitionStalledError(Exception):
-    """The client no longer fetches a partition; only a new client helps, so the process ends."""
+    """A partition is not served any more; only a new client helps, so the process ends."""
 
 
 class _Standing(NamedTuple):
-    """A position, and how long it has been there although records wait."""
+    """A position where records wait, or UNSERVED, and how long that has not changed."""
 
     position: int
     seconds: float
@@ -45,6 +48,10 @@ class ProgressWatch:
       and does not move (it passes transaction markers and aborted records),
     - some poll had room for more records, else it may only wait its turn in the client's buffer,
     - the brokers answer; while they do not, there is no verdict.
+
+    A partition that the group gave and that is not live either is a rebalance without end: it may
+    take the longest pause between polls of any member, then the same error. The rejoins that the
+    client is known to forget are finished here (`finish_rejoin`).
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class ProgressWatch:
         self._gauge = gauge
         self._max_records = max_records
         self._stall_seconds = stall_seconds
+        self._rebalance_seconds = stall_seconds + consumer.config["max_poll_interval_ms"] / 1000
         self._interval_seconds = interval_seconds
         self._checked_at: float | None = None
         self._answered = False
@@ -77,6 +85,7 @@ class ProgressWatch:
 
         `now` is monotonic seconds. Blocks for up to a second per interval when brokers are slow.
         """
+        finish_rejoin(self._consumer)
         self._delivered.update(polled)
         self._had_room |= sum(map(len, polled.values())) < self._max_records
         if self._checked_at is None:
@@ -86,49 +95,56 @@ class ProgressWatch:
             return
         # A longer pause was a restore or a slow batch: nobody polled meanwhile.
         polling = self._had_room and elapsed <= 2 * self._interval_seconds
-        silent = next_offsets.keys() - self._delivered - self._consumer.paused()
         seconds = elapsed if polling and self._answered else 0.0
-        standing = self._measure(silent, next_offsets, seconds)
-        self._answered = standing is not None
-        if standing is None:
-            kept = self._standing.keys() & silent
-            standing = {tp: self._standing[tp] for tp in kept}
-        self._standing = standing
+        self._measure(self._suspects(next_offsets), next_offsets, seconds)
         self._checked_at, self._had_room, self._delivered = now, False, set()
         self._report(next_offsets)
 
+    def _suspects(self, live: Mapping[TopicPartition, int]) -> set[TopicPartition]:
+        """Return the partitions that are live but delivered nothing, or ours but not live."""
+        silent = live.keys() - self._delivered - self._consumer.paused()
+        return silent | (self._consumer.assignment() - live.keys())
+
     def _measure(
         self,
-        silent: Collection[TopicPartition],
+        suspects: Collection[TopicPartition],
         next_offsets: Mapping[TopicPartition, int],
         seconds: float,
-    ) -> dict[TopicPartition, _Standing] | None:
-        """Return the partitions where records wait, `seconds` later; None without an answer."""
-        try:
-            ends = self._consumer.end_offsets(silent, timeout_ms=_ANSWER_MS) if silent else {}
-            behind = [tp for tp in silent if next_offsets[tp] < ends[tp]]
-            positions = {tp: self._consumer.position(tp, timeout_ms=_ANSWER_MS) for tp in behind}
-        except _NO_VERDICT:
-            return None
+    ) -> None:
+        """Keep of `suspects` those where records wait, `seconds` longer if at the same position."""
         standing = {}
-        for tp, at in positions.items():
-            position = max(at or 0, next_offsets[tp])
-            if position < ends[tp]:
-                before = self._standing.get(tp, _Standing(-1, 0.0))
-                waited = before.seconds + seconds if before.position == position else 0.0
-                standing[tp] = _Standing(position, waited)
-        return standing
+        try:
+            ends = self._consumer.end_offsets(suspects, timeout_ms=_ANSWER_MS) if suspects else {}
+            for tp in suspects:
+                position = self._position(tp, next_offsets.get(tp, _UNSERVED), ends[tp])
+                if position < ends[tp]:
+                    before = self._standing.get(tp, _Standing(position, -seconds))
+                    waited = before.seconds + seconds if before.position == position else 0.0
+                    standing[tp] = _Standing(position, waited)
+        except _NO_VERDICT:
+            standing = {tp: self._standing[tp] for tp in self._standing.keys() & suspects}
+            self._answered = False
+        else:
+            self._answered = True
+        self._standing = standing
 
-    def _report(self, partitions: Collection[TopicPartition]) -> None:
+    def _position(self, tp: TopicPartition, next_offset: int, end: int) -> int:
+        if next_offset == _UNSERVED or next_offset >= end:
+            return next_offset
+        return max(next_offset, self._consumer.position(tp, timeout_ms=_ANSWER_MS) or 0)
+
+    def _report(self, live: Collection[TopicPartition]) -> None:
         """Show how long each partition stands still; raise for the first that does too long."""
-        for tp in partitions:
+        for tp in live:
             seconds = self._standing[tp].seconds if tp in self._standing else 0.0
             self._gauge.labels(tp.topic, tp.partition).set(seconds)
         for tp, (position, seconds) in self._standing.items():
-            if seconds >= self._stall_seconds:
+            unserved = position == _UNSERVED
+            if seconds >= (self._rebalance_seconds if unserved else self._stall_seconds):
                 place = f"{tp.topic}/{tp.partition}"
                 log.critical("partition stalled, exiting", partition=place, position=position)
+                what = "is given to us but not served" if unserved else f"stands at {position}"
                 raise PartitionStalledError(
-                    f"{place} stands at offset {position} for {seconds:.0f} s although records "
-                    "wait there: the client has stopped fetching it, a new process starts a new one"
+                    f"{place} {what} for {seconds:.0f} s although the brokers answer: the client "
+                    "hangs, and only a new process starts a new one"
                 )

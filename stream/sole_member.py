@@ -10,6 +10,8 @@ from typing import Final
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.errors import NoOffsetForPartitionError
 
+from stream.rejoin import finish_rejoin
+
 _JOIN_SECONDS: Final = 45.0
 
 
@@ -67,4 +69,5 @@ class SoleMember(ConsumerRebalanceListener):
                 raise NotAloneError
             with suppress(NoOffsetForPartitionError):
                 self._consumer.poll(timeout_ms=200)
+            finish_rejoin(self._consumer)
         self._settled_in = self._round

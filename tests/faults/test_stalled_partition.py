@@ -63,19 +63,19 @@ def test_the_worker_exits_75_although_others_flow_and_the_next_one_answers_all(
     served, start_with_fault, start_process, start_load, answered, wait_until
 ):
     stalled, strike = start_with_fault(served)
-    load = start_load(served, seed=1)
-    wait_until(lambda: answered(served) > 100, 60, "it answers")
+    load = start_load(served, seed=1, per_second=100)
+    wait_until(lambda: answered(served) > 100, 120, "it answers")
 
     strike()
     code = stalled.wait(STALL_SECONDS + 60)
     waiting = load.sent - answered(served)
     start_process(served)
     sent = load.stop()
-    wait_until(lambda: answered(served) == sent, 90, "the next worker answers all")
+    wait_until(lambda: answered(served) == sent, 120, "the next worker answers all")
 
     assert code == UNAVAILABLE, stalled.text
     assert "partition stalled, exiting" in stalled.text
-    assert f"{served.settings.topics.clicks}/0 stands at offset" in stalled.text
+    assert f"{served.settings.topics.clicks}/0 stands at" in stalled.text
     assert waiting > 0
     report = served.verify()
     assert report.violations == []

@@ -3,8 +3,9 @@
 import pytest
 
 from benchmarks.chaos import crashing
-from benchmarks.chaos.lives import NUM_ITEMS, Stage, run_seed
+from benchmarks.chaos.lives import run_seed
 from benchmarks.chaos.versions import Versions
+from benchmarks.under_load import NUM_ITEMS, Stage
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 NUM_VERSIONS = 12
@@ -13,17 +14,21 @@ MAX_RECOVERY_SECONDS = 20.0  # other tests may share the machine
 
 
 @pytest.fixture
-def stage(kafka, nursery, tmp_path):
-    """What a seed needs: brokers, stored versions, a source of worker processes."""
-    store_url = str(tmp_path / "models")
-    versions = Versions(store_url, num_items=NUM_ITEMS, seed=0)
+def versions(tmp_path):
+    """Stored versions, oldest first."""
+    source = Versions(str(tmp_path / "models"), num_items=NUM_ITEMS, seed=0)
+    return [source.publish() for _ in range(NUM_VERSIONS)]
+
+
+@pytest.fixture
+def stage(kafka, nursery, tmp_path, versions):
+    """What a seed needs: brokers, a stored version, a source of worker processes."""
     return Stage(
         bootstrap_servers=kafka.bootstrap_servers,
-        store_url=store_url,
-        versions=[versions.publish() for _ in range(NUM_VERSIONS)],
+        store_url=str(tmp_path / "models"),
+        published=versions[0],
         nursery=nursery,
         directory=tmp_path / "workers",
-        max_recovery_seconds=MAX_RECOVERY_SECONDS,
     )
 
 
@@ -31,9 +36,11 @@ def stage(kafka, nursery, tmp_path):
 @pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kills_at_two_points_and_at_a_random_time_lose_nothing_and_apply_nothing_twice(
-    seed, guarantee, stage
+    seed, guarantee, stage, versions
 ):
-    outcome = run_seed(seed, guarantee, stage)
+    outcome = run_seed(
+        seed, guarantee, stage, versions=versions[1:], max_recovery_seconds=MAX_RECOVERY_SECONDS
+    )
 
     assert outcome.findings.violations == []
     assert outcome.missed == []

@@ -1,10 +1,7 @@
-"""The watch over partitions that are silently not fetched: its verdicts, then real Kafka."""
-
-import uuid
-from contextlib import closing
+"""The watch over partitions that are silently not fetched: its verdicts."""
 
 import pytest
-from kafka import KafkaProducer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import (
     IllegalStateError,
     KafkaTimeoutError,
@@ -13,23 +10,37 @@ from kafka.errors import (
 )
 from prometheus_client import CollectorRegistry, Gauge
 
-from stream.clients import admin, producer, reader
 from stream.progress import PartitionStalledError, ProgressWatch
-from stream.settings import KafkaSettings
 
 A, B = TopicPartition("clicks", 0), TopicPartition("clicks", 1)
 RECORD = object()
 
 
+class Coordinator:
+    def __init__(self):
+        self.rejoining = False
+        self.num_requests = 0
+
+    def request_rejoin(self):
+        self.num_requests += 1
+
+
 class Consumer:
     """What the watch asks of a client."""
 
+    config = {"max_poll_interval_ms": 60_000}  # noqa: RUF012  as the client has it
+
     def __init__(self):
         self.ends = {A: 10, B: 10}
+        self.given = {A, B}
+        self._coordinator = Coordinator()
         self.positions = {}
         self.at_pause = set()
         self.error = None
         self.asked = []
+
+    def assignment(self):
+        return self.given
 
     def paused(self):
         return self.at_pause
@@ -72,7 +83,7 @@ def loop():
 
 
 def test_a_partition_where_records_wait_and_none_comes_is_stalled(loop):
-    with pytest.raises(PartitionStalledError, match=r"clicks/0 stands at offset 5 for 30 s"):
+    with pytest.raises(PartitionStalledError, match=r"clicks/0 stands at 5 for 30 s"):
         loop.run(60)
 
     assert loop.now == pytest.approx(1_000 + 1 + 5 + 30)
@@ -179,6 +190,7 @@ def test_a_record_begins_the_time_anew(loop):
 def test_a_partition_that_moved_away_and_came_back_begins_anew(loop):
     loop.run(26)
     del loop.next_offsets[A]
+    loop.consumer.given = {B}
     loop.run(5)
     loop.next_offsets[A] = 5
 
@@ -187,90 +199,44 @@ def test_a_partition_that_moved_away_and_came_back_begins_anew(loop):
     assert loop.stalled_for(A) == 20
 
 
+def test_a_partition_that_is_ours_but_never_served_outlasts_any_rebalance_first(loop):
+    del loop.next_offsets[A]
+    loop.consumer.at_pause = {A}
+
+    loop.run(90)
+
+    with pytest.raises(PartitionStalledError, match="clicks/0 is given to us but not served"):
+        loop.run(10)
+
+
+def test_a_partition_that_is_served_after_a_long_rebalance_begins_anew(loop):
+    del loop.next_offsets[A]
+    loop.run(90)
+
+    loop.next_offsets[A] = 5
+    loop.run(26)
+
+    assert loop.stalled_for(A) == 25  # the first check falls into its second second
+
+
+def test_a_rebalance_has_no_end_while_brokers_do_not_answer(loop):
+    del loop.next_offsets[A]
+    loop.consumer.error = KafkaTimeoutError("x")
+
+    loop.run(600)
+
+
+def test_a_rejoin_that_has_begun_is_finished(loop):
+    loop.run(1)
+    loop.consumer._coordinator.rejoining = True
+    loop.run(3)
+
+    assert loop.consumer._coordinator.num_requests == 3
+
+
 def test_brokers_are_asked_once_in_five_seconds(loop):
     loop.next_offsets[A] = 10
 
     loop.run(60, step=0.05)
 
     assert 11 <= len(loop.consumer.asked) <= 12
-
-
-def one_partition_each(settings, topic, num_partitions):
-    with closing(admin(settings)) as manager:
-        manager.create_topics({topic: {"num_partitions": num_partitions}}, wait_for_metadata=True)
-    return [TopicPartition(topic, number) for number in range(num_partitions)]
-
-
-@pytest.fixture
-def settings(kafka):
-    return KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)
-
-
-def watch_of(consumer):
-    gauge = Gauge("stalled", "s", ("topic", "partition"), registry=CollectorRegistry())
-    return ProgressWatch(consumer, gauge, max_records=500)
-
-
-@pytest.mark.kafka
-def test_a_client_that_stopped_fetching_one_partition_is_found(
-    settings, topic_names, monkeypatch, wait_until
-):
-    kept, flowing = one_partition_each(settings, topic_names() + "clicks", 2)
-    with closing(reader(settings, client_id="r")) as consumer, \
-            closing(producer(settings, client_id="p")) as sender:  # fmt: skip
-        consumer.assign([kept, flowing])
-        consumer.seek_to_beginning(kept, flowing)
-        next_offsets = {kept: consumer.position(kept), flowing: consumer.position(flowing)}
-        # As in kafka-python 3.0.0 to 3.0.8: assigned, not paused, but left out of every fetch.
-        fetchable = consumer._fetcher._fetchable_partitions
-        monkeypatch.setattr(
-            consumer._fetcher, "_fetchable_partitions",
-            lambda: [tp for tp in fetchable() if tp != kept],
-        )  # fmt: skip
-        watch, now, caught = watch_of(consumer), 0.0, []
-
-        def stalled():
-            nonlocal now
-            now += 5.0
-            for tp in next_offsets:
-                sender.send(tp.topic, b"{}", partition=tp.partition)
-            sender.flush(timeout=10)
-            polled = consumer.poll(timeout_ms=200)
-            for tp, records in polled.items():
-                next_offsets[tp] = records[-1].offset + 1
-            try:
-                watch.check(polled, next_offsets, now)
-            except PartitionStalledError as error:
-                caught.append(str(error))
-            return caught
-
-        wait_until(stalled, 60, "the watch fires")
-
-    assert f"{kept.topic}/{kept.partition} stands at offset 0" in caught[0]
-    assert next_offsets[flowing] > 0
-    assert now >= 35
-
-
-@pytest.mark.kafka
-def test_the_commit_marker_at_the_end_is_not_taken_for_a_record(settings, topic_names, wait_until):
-    (tp,) = one_partition_each(settings, topic_names() + "clicks", 1)
-    sender = KafkaProducer(
-        bootstrap_servers=settings.bootstrap_servers, transactional_id=uuid.uuid4().hex
-    )
-    with closing(sender), closing(reader(settings, client_id="r")) as consumer:
-        sender.init_transactions()
-        sender.begin_transaction()
-        sender.send(tp.topic, b"{}", partition=0)
-        sender.flush(timeout=10)
-        sender.commit_transaction()
-        consumer.assign([tp])
-        consumer.seek_to_beginning(tp)
-        polled = {}
-        wait_until(lambda: polled.update(consumer.poll(timeout_ms=200)) or polled, 30, "a record")
-        next_offsets = {tp: polled[tp][-1].offset + 1}
-        watch = watch_of(consumer)
-        consumer.poll(timeout_ms=500)  # an idle poll, which reads the marker
-
-        assert next_offsets[tp] < consumer.end_offsets([tp])[tp]
-        for now in range(0, 300, 5):
-            watch.check({}, next_offsets, float(now))

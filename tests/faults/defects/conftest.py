@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from typing import NamedTuple
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -27,8 +28,9 @@ class Pipe:
     Every source partition starts with the committed offset 0. Timeouts are short.
     """
 
-    def __init__(self, kafka, proxy, name):
+    def __init__(self, broker, proxy, name):
         self.proxy = proxy
+        self._watermarks = broker.watermarks
         self.source, self.output, self.group = name + "in", name + "out", name + "app"
         self.settings = KafkaSettings(
             bootstrap_servers=proxy.bootstrap_servers,
@@ -41,20 +43,18 @@ class Pipe:
         )
         self._numbers = itertools.count(1)
         self._open = []
-        with KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers) as admin:
-            counts = {self.source: SOURCE_PARTITIONS, self.output: OUTPUT_PARTITIONS}
-            admin.create_topics(
-                {t: {"num_partitions": n, "replication_factor": 1} for t, n in counts.items()}
-            )
-            admin.wait_for_topics(list(counts))
+        counts = {self.source: SOURCE_PARTITIONS, self.output: OUTPUT_PARTITIONS}
+        broker.admin.create_topics(
+            {t: {"num_partitions": n, "replication_factor": 1} for t, n in counts.items()}
+        )
+        broker.admin.wait_for_topics(list(counts))
         self._observer = KafkaConsumer(
-            bootstrap_servers=kafka.bootstrap_servers,  # the proxy's faults do not reach it
+            bootstrap_servers=broker.address,
             group_id=self.group,
             isolation_level="read_committed",
             enable_auto_commit=False,
         )
-        self._watermarks = KafkaConsumer(bootstrap_servers=kafka.bootstrap_servers)
-        self._open += [self._observer.close, self._watermarks.close]
+        self._open.append(self._observer.close)
         self._observer.commit(self.offsets(0, partitions=range(SOURCE_PARTITIONS)), 10_000)
 
     def close(self):
@@ -185,8 +185,25 @@ def proxy(kafka):
         yield started
 
 
+class Direct(NamedTuple):
+    """The broker without the proxy, so that no fault reaches these clients."""
+
+    address: str
+    admin: KafkaAdminClient
+    watermarks: KafkaConsumer
+
+
+@pytest.fixture(scope="session")
+def direct(kafka):
+    address = kafka.bootstrap_servers
+    watermarks = KafkaConsumer(bootstrap_servers=address)
+    with KafkaAdminClient(bootstrap_servers=address) as admin:
+        yield Direct(address, admin, watermarks)
+    watermarks.close()
+
+
 @pytest.fixture
-def pipe(kafka, proxy, topic_names):
-    made = Pipe(kafka, proxy, topic_names())
+def pipe(direct, proxy, topic_names):
+    made = Pipe(direct, proxy, topic_names())
     yield made
     made.close()
