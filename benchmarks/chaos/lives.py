@@ -23,7 +23,6 @@ _REACH_SECONDS = 20.0
 _ALL_DIED_SECONDS = 90.0
 _SWAP_SECONDS = 0.6
 _SERVES = "sessions restored"
-_SLICE_BYTES = 8_192  # of a fetch: the changelog comes back in several slices
 # A fail-point strikes at its n-th time, drawn from 1 to this; from 2 where 1 is before the service.
 _HIGHEST = {
     "after_poll": 15,
@@ -32,7 +31,7 @@ _HIGHEST = {
     "after_offsets": 15,
     "before_commit_reply": 15,
     "after_commit": 15,
-    "in_restore": 2,
+    "in_restore": 1,
     "in_swap": 3,
     "in_renew": 10,
 }
@@ -131,10 +130,7 @@ def _settings(seed: int, guarantee: str, plan: Plan, stage: Stage) -> Settings:
         stage.bootstrap_servers,
         f"k{seed}-{guarantee.replace('_', '-')}-{time.time_ns() % 10**9}-",
         stage.store_url,
-        kafka={
-            "session_timeout_ms": int(1000 * SESSION_SECONDS),
-            "consumer": {"max_partition_fetch_bytes": _SLICE_BYTES},
-        },
+        kafka={"session_timeout_ms": int(1000 * SESSION_SECONDS)},
         topics={"partitions": PARTITIONS},
         processing={"guarantee": guarantee, "static_members": plan.static_members, "slot": "x"},
     )
