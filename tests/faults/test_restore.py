@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 BOTH = pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 QUICK = {"session_timeout_ms": 2000, "heartbeat_interval_ms": 500}
 STATE_MISMATCH = 71
-TRANSACTION_TIMEOUT_MS = 6000
+TRANSACTION_TIMEOUT_MS = 12_000
 
 
 @pytest.fixture
