@@ -12,6 +12,7 @@ from kafka.errors import CorruptRecordError, KafkaError, MessageSizeTooLargeErro
 from benchmarks.chaos import network_faults as faults
 from benchmarks.chaos.proxy import FaultProxy, deliver
 from benchmarks.chaos.wire import error_codes
+from stream.local_kafka import LocalKafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
@@ -37,7 +38,7 @@ def producer(proxy):
         bootstrap_servers=proxy.bootstrap_servers,
         client_id="victim",
         request_timeout_ms=1000,
-        delivery_timeout_ms=1500,
+        delivery_timeout_ms=4000,
         retry_backoff_ms=20,
     )
     yield made
@@ -89,6 +90,28 @@ def test_clients_stay_behind_the_proxy(kafka, proxy, topic):
     assert addresses != kafka.bootstrap_servers
     assert committed is None
     assert proxy.passed["OffsetFetch"] > 0
+
+
+def test_each_of_three_brokers_is_behind_the_proxy(kafka_runtime, tmp_path):
+    with (
+        LocalKafka(tmp_path / "data", brokers=3, runtime=kafka_runtime) as cluster,
+        FaultProxy(cluster.bootstrap_servers) as proxy,
+    ):
+        with KafkaAdminClient(bootstrap_servers=proxy.bootstrap_servers) as admin:
+            brokers = admin.describe_cluster()["brokers"]
+            admin.create_topics({"t": {"num_partitions": 3, "replication_factor": 3}})
+            admin.wait_for_topics(["t"])
+        producer = KafkaProducer(bootstrap_servers=proxy.bootstrap_servers)
+        for partition in range(3):
+            producer.send("t", b"%d" % partition, partition=partition).get(timeout=20)
+        producer.close(timeout=5)
+
+        ports = {broker["port"] for broker in brokers}
+        assert ports == set(proxy.ports.values())
+        assert len(ports) == 3
+        assert proxy.passed["Produce"] == 3
+        for partition in range(3):
+            assert values(cluster.bootstrap_servers, "t", partition) == [b"%d" % partition]
 
 
 def test_a_closed_request_does_not_reach_the_broker(kafka, proxy, topic, producer):

@@ -1,7 +1,9 @@
 """A pipe on real Kafka behind a fault proxy: raw clients for the defects, ours for the guards."""
 
+import gc
 import itertools
 import time
+import warnings
 from typing import NamedTuple
 
 import pytest
@@ -177,6 +179,15 @@ def end(producer):
     producer._sender.join(10)
     assert not producer._sender.is_alive()
     producer.close(timeout=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _sockets():
+    """Collect the sockets that clients whose connections were cut forget: not in later modules."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture

@@ -7,7 +7,12 @@ from stream import exactly_once
 from stream.assignment import membership
 from stream.batch import Outcome
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.matrix("D9", "D15", "F21")]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.faults,
+    pytest.mark.matrix("D9", "D15", "F21"),
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # cut connections
+]
 
 REQUESTS = ("AddPartitionsToTxn", "Produce", "AddOffsetsToTxn", "TxnOffsetCommit", "EndTxn")
 LOSSES = {
@@ -39,7 +44,7 @@ def test_a_batch_that_lost_a_request_takes_effect_once_or_not_at_all(pipe, api, 
 
 @pytest.mark.parametrize("side", ["request", "reply"])
 def test_a_commit_in_doubt_is_asked_from_the_broker(pipe, monkeypatch, side):
-    monkeypatch.setattr(exactly_once, "_STEP_MS", 1000)
+    monkeypatch.setattr(exactly_once, "_STEP_MS", 2000)
     consumer = pipe.member()
     committer = pipe.exactly_once(consumer)
     pipe.batch(committer, membership(consumer), [b"before"], after=1)

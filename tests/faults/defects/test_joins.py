@@ -14,7 +14,11 @@ from stream.exactly_once import FencedError
 from stream.rejoin import finish_rejoin
 from stream.settings import ProcessingSettings
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.faults,
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # cut connections
+]
 
 STATIC = ProcessingSettings(slot="a", static_members=True)
 SESSION = {"session_timeout_ms": 2000, "heartbeat_interval_ms": 300}

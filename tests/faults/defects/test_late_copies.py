@@ -9,7 +9,11 @@ from benchmarks.chaos.proxy import deliver
 from stream.assignment import membership
 from stream.batch import Outcome
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.faults,
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # cut connections
+]
 
 
 @pytest.mark.matrix("D15", "F21")

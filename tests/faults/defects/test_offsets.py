@@ -10,7 +10,11 @@ from stream.assignment import membership
 from stream.batch import Outcome
 from stream.exactly_once import FencedError
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.faults,
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # cut connections
+]
 
 ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID = 22, 25, 82
 STALLING = {"max_poll_interval_ms": 1000}

@@ -13,7 +13,11 @@ from kafka.errors import CorruptRecordError
 from benchmarks.chaos import network_faults as faults
 from stream import clients
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.faults,
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # cut connections
+]
 
 DAMAGED = 74
 SCRIPT = """

@@ -14,7 +14,11 @@ from stream.batch import Outcome
 from stream.producers import ProducerStuckError, end
 from stream.settings import ProcessingSettings
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.faults,
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # cut connections
+]
 
 CONCURRENT_TRANSACTIONS = 51
 PROCESSING = ProcessingSettings(guarantee="exactly_once", slot="a")
@@ -134,7 +138,7 @@ def test_defect_d9_offsets_give_up_when_no_coordinator_answers(pipe, returns):
 @pytest.mark.matrix("D9", "F21")
 @pytest.mark.parametrize("api", ["AddOffsetsToTxn", "TxnOffsetCommit", "EndTxn"])
 def test_guard_d9_a_batch_is_settled_when_no_coordinator_answers(pipe, monkeypatch, api):
-    monkeypatch.setattr(exactly_once, "_STEP_MS", 1000)
+    monkeypatch.setattr(exactly_once, "_STEP_MS", 2000)
     consumer = pipe.member()
     committer = pipe.exactly_once(consumer)
     began = time.monotonic()
