@@ -97,6 +97,7 @@ def test_every_partition_is_paused_before_the_first_slice_is_read(taking):
     assert taking.run() == {LIVE, NEW}
 
 
+@pytest.mark.matrix("F51")
 @pytest.mark.parametrize("given_up", [True, False])
 def test_live_partitions_go_on_exactly_where_they_were(taking, given_up):
     if given_up:
@@ -125,6 +126,7 @@ def test_a_first_start_that_was_not_marked_begins_again(taking, outcome):
     assert taking.assignment.new == {NEW}
 
 
+@pytest.mark.matrix("F51")
 def test_a_partition_that_is_revoked_meanwhile_is_not_served(taking):
     def restore(positions, place, *, between_slices):
         taking.assignment.on_partitions_revoked({NEW})
