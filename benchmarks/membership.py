@@ -79,7 +79,7 @@ def run_all(orders: list[Order], directory: Path) -> Iterator[Outcome]:
             found = outcome.findings
             print(
                 f"{order}: {found.clicks} clicks, {found.lost} lost, {found.repeated} repeated, "
-                f"{len(found.violations)} violations",
+                f"violations {found.violations}",
                 file=sys.stderr,
             )
             yield outcome

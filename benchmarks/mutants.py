@@ -4,10 +4,10 @@
     python -m benchmarks.mutants --only D15 --json
 
 A suite that passes without a guard proves nothing about it. The table of guards is in
-`benchmarks/guards.py`; each has the narrowest selection of tests that must fail without it, and the
-same selection must be green with it. Everything happens in a copy of the tracked files. Exit code 1
-when a mutant survives that the table does not explain as equivalent, or dies although it does; a
-guard whose text is not found exactly once has moved, and is an error.
+`benchmarks/guards.toml`; each has the narrowest selection of tests that must fail without it, and
+the same selection must be green with it. Everything happens in a copy of the tracked files. Exit
+code 1 when a mutant survives that the table does not explain as equivalent, or dies although it
+does; a guard whose text is not found exactly once has moved, and is an error.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,17 +26,32 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from benchmarks.environment import environment
-from benchmarks.guards import GUARDS, Guard
 
 ROOT = Path(__file__).parents[1]
 _LIMIT_SECONDS = 300.0
 _FAILED = 1
 _RED = re.compile(r"^(?:FAILED|ERROR) (\S+::\S+)", re.MULTILINE)  # not: does not even import
+
+
+class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of the table; see there."""
+
+    name: str
+    file: str
+    text: str
+    replacement: str
+    tests: str
+    equivalent: str = ""
+
+
+class _Guards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    guard: list[Guard]
 
 
 class GuardMovedError(Exception):
@@ -69,7 +85,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="guards whose name contains this text")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    chosen = [guard for guard in GUARDS if options.only in guard.name]
+    chosen = [guard for guard in read_guards() if options.only in guard.name]
     with tempfile.TemporaryDirectory(prefix="nextclick-mutants-") as folder:
         tree = Path(folder)
         copy_tracked(ROOT, tree)
@@ -77,6 +93,12 @@ def main() -> None:
     print(json.dumps(as_json(verdicts))) if options.json else print_table(verdicts)
     if not all(verdict.as_expected for verdict in verdicts):
         sys.exit(1)
+
+
+def read_guards() -> list[Guard]:
+    """Return the table."""
+    table = Path(__file__).with_name("guards.toml").read_bytes()
+    return msgspec.toml.decode(table, type=_Guards).guard
 
 
 def copy_tracked(root: Path, tree: Path) -> None:
@@ -98,7 +120,7 @@ def judge(guards: Iterable[Guard], tree: Path) -> Iterator[Verdict]:
     for tests in track(dict.fromkeys(g.tests for g in chosen), "green at first", console=console):
         failed, text = run_tests(tests, tree)
         if failed:
-            raise SelectionError(f"pytest {' '.join(tests)}: not green with all guards:\n{text}")
+            raise SelectionError(f"pytest {tests}: not green with all guards:\n{text}")
     for guard in track(chosen, "mutants", console=console):
         yield without(guard, tree)
 
@@ -119,21 +141,20 @@ def without(guard: Guard, tree: Path) -> Verdict:
 def mutated(guard: Guard, tree: Path) -> str:
     """Return the file without the guard; raises GuardMovedError when it is not to be found."""
     source = (tree / guard.file).read_text()
-    for text, replacement in ((guard.text, guard.replacement), *guard.also):
-        if source.count(text) != 1:
-            raise GuardMovedError(
-                f"{guard.name}: the guard has moved. {guard.file} has {source.count(text)} times "
-                f"{text!r}, must have it once"
-            )
-        source = source.replace(text, replacement)
-    return source
+    if source.count(guard.text) != 1:
+        raise GuardMovedError(
+            f"{guard.name}: the guard has moved. {guard.file} has {source.count(guard.text)} times "
+            f"{guard.text!r}, must have it once"
+        )
+    return source.replace(guard.text, guard.replacement)
 
 
-def run_tests(tests: tuple[str, ...], tree: Path) -> tuple[str, str]:
+def run_tests(tests: str, tree: Path) -> tuple[str, str]:
     """Return the first test that failed, empty when all passed, and what pytest said."""
     # A changed source of the same size within a second would still be taken from its byte code.
     settings = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tree), "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command = [*pytest, *shlex.split(tests)]
     try:
         run = subprocess.run(
             command, cwd=tree, env=os.environ | settings, capture_output=True, text=True,

@@ -28,6 +28,8 @@ _NUM_USERS = 80
 _GAUGE_SECONDS = 0.05
 _QUIET_SECONDS = 90.0
 _STOP_SECONDS = 15.0
+_UP = "waiting for a model"  # before that a SIGTERM ends a worker as any other process
+_UP_SECONDS = 20.0
 
 
 class NotReachedError(Exception):
@@ -109,9 +111,10 @@ class Application:
             self.supervisor.add(name)
 
     def stop(self, slot: str) -> None:
-        """Ask the slot's process to stop, and do not start another."""
+        """Ask the slot's process to stop, as soon as it can be asked, and do not start another."""
         process = self.supervisor.release(slot)
         if process is not None:
+            self._await_up(process)
             process.terminate()
 
     def process(self, slot: str) -> WorkerProcess:
@@ -181,6 +184,12 @@ class Application:
                     longest = max(longest, (reading.at - moved_at, reading.at))
                 moved_at, reached = reading.at, offset
         return longest
+
+    def _await_up(self, process: WorkerProcess) -> None:
+        def up() -> bool:
+            return _UP in process.text or not process.running
+
+        within(up, _UP_SECONDS, self.supervisor.tick)
 
     def _answered(self, sent: int) -> bool:
         latest = self.gauge.latest
