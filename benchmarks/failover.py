@@ -31,6 +31,7 @@ from rich.table import Table
 from benchmarks.chaos.nursery import Nursery
 from benchmarks.cluster import BROKERS, GUARANTEES, Cluster, Recoveries, make_stage
 from benchmarks.environment import environment
+from benchmarks.options import Help
 from index.threads import use_threads
 from stream.local_kafka import LocalKafka
 
@@ -49,9 +50,7 @@ FAULTS: dict[str, Callable[[Cluster], Recoveries]] = {
 
 def main() -> None:
     """Parse the options, strike, print; exit with 1 on any violation."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")

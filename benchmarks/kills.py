@@ -36,6 +36,7 @@ from benchmarks.chaos.lives import SESSION_SECONDS, Outcome, run_seed
 from benchmarks.chaos.nursery import Nursery
 from benchmarks.chaos.versions import Versions
 from benchmarks.environment import environment
+from benchmarks.options import Help
 from benchmarks.under_load import NUM_ITEMS, Stage
 from index.threads import use_threads
 from stream.local_kafka import LocalKafka
@@ -47,9 +48,7 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Parse the options, run the seeds, print; exit with 1 on any violation."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--guarantee", choices=(*GUARANTEES, "both"), default="both")

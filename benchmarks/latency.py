@@ -30,6 +30,7 @@ import torch
 
 from benchmarks.environment import environment
 from benchmarks.open_loop import Watcher, latencies, percentiles, send_clicks
+from benchmarks.options import Help
 from benchmarks.serving import (
     GUARANTEES,
     chosen_guarantees,
@@ -59,7 +60,7 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Parse the options, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Help)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--rates", type=_rates, default="500,1000", help="clicks per second")
     parser.add_argument("--guarantee", choices=(*GUARANTEES, "both"), default="both")
     parser.add_argument("--seconds", type=int, default=20, help="length of each measurement")
@@ -79,10 +80,6 @@ def main() -> None:
         print(json.dumps(report))
     else:
         print_table(report)
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
 
 
 def _rates(text: str) -> tuple[int, ...]:

@@ -15,7 +15,6 @@ from benchmarks.chaos.invariants import Findings
 from benchmarks.chaos.system import make_settings
 from benchmarks.under_load import Application, NotReachedError, Stage
 
-ASSIGNORS: Final = ("range", "cooperative-sticky")
 MEMBERS: Final = ("dynamic", "static")
 SLOTS: Final = ("a", "b", "c", "d")
 PARTITIONS: Final = 4
@@ -34,7 +33,6 @@ class Order:
     """One run."""
 
     scenario: str
-    assignor: str
     members: str
     guarantee: str
     seed: int
@@ -83,7 +81,6 @@ def make_application(
         topics={"partitions": PARTITIONS},
         processing={
             "guarantee": order.guarantee,
-            "assignor": order.assignor,
             "static_members": order.members == "static",
             "slot": "x",
         },

@@ -5,11 +5,10 @@
 Two scenarios, seed after seed on one broker, each application with four partitions. `scale`: 1, 3,
 2, 4, 1 and 2 workers, then a rolling restart; on the way a random worker is killed (kill -9).
 `churn`: every second for 20 seconds a worker joins, leaves, is killed, or is frozen for longer than
-the session timeout; one stays. Each with dynamic and static members, under both guarantees, with
-the assignor range (the default). At the end every invariant is checked. Exit code 1 on any
-violation. Caveats: one broker, replication 1; a session timeout of 2 s, so that dead members are
-missed soon; workers fork from a process that has done their imports, a cold start takes some 4 s
-longer.
+the session timeout; one stays. Each with dynamic and static members, under both guarantees. At the
+end every invariant is checked. Exit code 1 on any violation. Caveats: one broker, replication 1; a
+session timeout of 2 s, so that dead members are missed soon; workers fork from a process that has
+done their imports, a cold start takes some 4 s longer.
 """
 
 from __future__ import annotations
@@ -31,20 +30,18 @@ from rich.table import Table
 from benchmarks.chaos.nursery import Nursery
 from benchmarks.cluster import GUARANTEES, make_stage
 from benchmarks.environment import environment
-from benchmarks.members import ASSIGNORS, MEMBERS, SCENARIOS, Order, Outcome, run
+from benchmarks.members import MEMBERS, SCENARIOS, Order, Outcome, run
+from benchmarks.options import Help
 from index.threads import use_threads
 from stream.local_kafka import LocalKafka
 
 
 def main() -> None:
     """Parse the options, run the seeds, print; exit with 1 on any violation."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--scenario", choices=SCENARIOS, action="append")
-    parser.add_argument("--assignor", choices=ASSIGNORS, action="append")
     parser.add_argument("--members", choices=MEMBERS, action="append")
     parser.add_argument("--guarantee", choices=GUARANTEES, action="append")
     parser.add_argument("--json", action="store_true")
@@ -57,7 +54,6 @@ def main() -> None:
         for seed in range(options.first_seed, options.first_seed + options.seeds)
         for kind in product(
             options.scenario or SCENARIOS,
-            options.assignor or ASSIGNORS[:1],
             options.members or MEMBERS,
             options.guarantee or GUARANTEES,
         )
@@ -93,12 +89,12 @@ def as_json(outcomes: list[Outcome]) -> dict[str, object]:
 def print_table(outcomes: list[Outcome]) -> None:
     """Print a row for each kind of run with its counts, then every violation in words."""
     console = Console(width=None if sys.stdout.isatty() else 200)
-    table = Table("scenario", "assignor", "members", "guarantee", "seeds", "clicks", "lost",
+    table = Table("scenario", "members", "guarantee", "seeds", "clicks", "lost",
                   "repeated", "applied twice", "violations", "longest pause s")  # fmt: skip
-    kinds: dict[tuple[str, str, str, str], list[Outcome]] = {}
+    kinds: dict[tuple[str, str, str], list[Outcome]] = {}
     for outcome in outcomes:
         order = outcome.order
-        kind = (order.scenario, order.assignor, order.members, order.guarantee)
+        kind = (order.scenario, order.members, order.guarantee)
         kinds.setdefault(kind, []).append(outcome)
     for kind, runs in sorted(kinds.items()):
         table.add_row(*kind, *_counts(runs))

@@ -32,6 +32,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.environment import environment
+from benchmarks.options import Help
 
 ROOT = Path(__file__).parents[1]
 _LIMIT_SECONDS = 300.0
@@ -79,9 +80,7 @@ class Verdict:
 
 def main() -> None:
     """Parse the options, take the guards out, print; exit with 1 on an unexplained survivor."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--only", default="", help="guards whose name contains this text")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -29,6 +29,7 @@ from typing import Any
 import torch
 
 from benchmarks.environment import environment
+from benchmarks.options import Help
 from benchmarks.serving import (
     GUARANTEES,
     chosen_guarantees,
@@ -57,7 +58,7 @@ Figures = dict[str, Any]
 
 def main() -> None:
     """Parse the options, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Help)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--clicks", type=int, default=60_000, help="clicks to drain")
     parser.add_argument("--training-clicks", type=int, default=1_000_000)
@@ -76,10 +77,6 @@ def main() -> None:
         return
     for name, value in _lines(report):
         print(f"{name:32} {value}")
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Figures:

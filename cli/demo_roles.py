@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cli.settings import PREFIX
+from stream.kafka_node import bound_to_parent
 
 _STOP_SECONDS = 10.0
 _HTTP_SECONDS = 2.0
@@ -40,7 +40,7 @@ class RoleProcess:
         command = [sys.executable, "-m", "cli", self.role, "--config", str(self._config)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*_bound_to_parent(), *command],
+                [*bound_to_parent(), *command],
                 cwd=self._config.parent,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
@@ -166,9 +166,3 @@ def _environment() -> dict[str, str]:
         name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)
     }
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def _bound_to_parent() -> list[str]:
-    """Return a prefix that has the kernel stop the process when this one is killed."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []

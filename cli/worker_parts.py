@@ -10,7 +10,7 @@ from uuid import uuid4
 
 if TYPE_CHECKING:
     from cli.settings import Settings
-    from stream.batch import Committer
+    from stream.committer import Committer
     from stream.kafka_types import KafkaConsumer, KafkaProducer
     from stream.monitor import Health
     from worker.answering import Answering

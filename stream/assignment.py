@@ -89,4 +89,4 @@ class Lease:
         The client then disables its heartbeat and stays in the state of a member for ever.
         """
         coordinator = self._coordinator
-        return bool(coordinator.stable() and not coordinator._heartbeat_enabled and not self.held)
+        return bool(not coordinator._heartbeat_enabled and coordinator.stable() and not self.held)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import (
     KafkaConfigurationError,
@@ -29,10 +28,6 @@ _MIB: Final = 1024 * 1024
 _PROBE_SECONDS: Final = 2.0
 _ANY_WORKER: Final = ProcessingSettings()
 _OLDEST_BROKER: Final = (3, 0)
-_ASSIGNORS: Final = {
-    "range": RangePartitionAssignor,
-    "cooperative-sticky": CooperativeStickyAssignor,
-}
 
 
 class KafkaUnreachableError(RetriableError):
@@ -55,7 +50,6 @@ def click_consumer(
         **_group_config(settings, client_id, max_poll_records),
         "group_id": settings.app,
         "group_instance_id": member,
-        "partition_assignment_strategy": [_ASSIGNORS[processing.assignor]],
     })  # fmt: skip
 
 
@@ -74,7 +68,6 @@ def dead_letter_consumer(settings: KafkaSettings, *, client_id: str) -> KafkaCon
     return _open(settings, KafkaConsumer, {
         **_group_config(settings, client_id, max_poll_records=500),
         "group_id": f"{settings.app}-dlq-replay",
-        "partition_assignment_strategy": [RangePartitionAssignor],
     })  # fmt: skip
 
 
@@ -156,6 +149,8 @@ def _group_config(settings: KafkaSettings, client_id: str, max_poll_records: int
         "isolation_level": "read_committed",  # this alone turns require_stable on
         "max_poll_records": max_poll_records,
         "max_poll_interval_ms": settings.max_poll_interval_ms,
+        # Cooperative members may keep partitions that they have lost (docs/guarantees.md).
+        "partition_assignment_strategy": [RangePartitionAssignor],
         "session_timeout_ms": settings.session_timeout_ms,
         "heartbeat_interval_ms": settings.heartbeat_interval_ms,
     }

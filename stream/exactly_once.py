@@ -1,17 +1,15 @@
 """The commit protocol in which records, offsets and state take effect together: a transaction.
 
-KIP-98 and KIP-447 over a client whose state machine cannot be trusted after an error; it knows
-topics, bytes and offsets, what they mean is the caller's business.
+KIP-98 and KIP-447 over a client whose state machine cannot be trusted after an error.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import structlog
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer, TopicPartition
 from kafka.errors import (
     FencedInstanceIdError,
     InvalidProducerEpochError,
@@ -22,13 +20,12 @@ from kafka.errors import (
 )
 from kafka.structs import ConsumerGroupMetadata
 
-from stream.batch import Outcome, Send, committed_outcome
+from stream.batch import Send
+from stream.committer import Committer
 from stream.positions import as_commit
-from stream.producers import FINAL_ERRORS, NotDeliveredError, deliver, end, opened, patiently
+from stream.producers import FINAL_ERRORS, NotDeliveredError, deliver, end, patiently
 
-log = structlog.get_logger(__name__)
-
-_STEP_MS = 8_000  # offsets, commit and initialisation would wait for ever (D9)
+_STEP_MS = 8_000  # offsets and commit would wait for ever (D9)
 _SLOW_SECONDS = 1.0
 _FENCED = (
     ProducerFencedError,
@@ -45,8 +42,8 @@ class FencedError(Exception):
     """
 
 
-class ExactlyOnce:
-    """A `Committer`: 1 begin, 2 send, 3 flush, 4 check every future, 5 offsets, 6 commit.
+class ExactlyOnce(Committer):
+    """1 begin, 2 send, 3 flush, 4 check every future, 5 offsets, 6 commit.
 
     On any failure, and when a step did not answer in time, 7 a successor with the same
     transactional id takes over, which finishes or aborts what is open, 8 the old sender is ended,
@@ -57,67 +54,31 @@ class ExactlyOnce:
     `make_producer` returns a transactional producer that is not initialised yet.
     """
 
-    def __init__(
-        self,
-        consumer: KafkaConsumer,
-        make_producer: Callable[[], KafkaProducer],
-        topics: Iterable[str],
-        *,
-        delivery_timeout_seconds: float,
-        beat: Callable[[], None],
-    ) -> None:
-        self._consumer = consumer
-        self._make_producer = make_producer
-        self._topics = tuple(topics)
-        self._beat = beat
-        self._flush_seconds = delivery_timeout_seconds + 1.0
-        self._producer, self._lost = self._open()
-        self.renewals = 0
+    _lost: _LostConnections
 
-    def commit(
-        self,
-        sends: Iterable[Send],
-        before: dict[TopicPartition, int],
-        after: dict[TopicPartition, int],
-        member: ConsumerGroupMetadata,
-    ) -> Outcome:
-        """Produce `sends` and move the offsets from `before` to `after` in one transaction."""
-        started = time.monotonic()
-        try:
-            self._transact(sends, after, member)
-        except (KafkaError, NotDeliveredError) as error:
-            _raise_if_final(error, self._producer)
-            log.warning("transaction failed", error=repr(error))
-            self._renew()
-            return patiently(lambda: committed_outcome(self._consumer, before, after), self._beat)
-        if self._lost.count or time.monotonic() - started > _SLOW_SECONDS:
-            self._renew()
-        return Outcome.KEPT
-
-    def close(self) -> None:
-        """End the producer; every batch is already committed."""
-        end(self._producer)
-
-    def _transact(
+    def _attempt(
         self,
         sends: Iterable[Send],
         offsets: dict[TopicPartition, int],
         member: ConsumerGroupMetadata,
     ) -> None:
+        started = time.monotonic()
         # The producer's own `send_offsets_to_transaction` and `commit_transaction` have no limit.
         manager = self._producer._transaction_manager  # type: ignore[attr-defined]  # not in the stubs
         self._producer.begin_transaction()
         deliver(self._producer, sends, self._flush_seconds)
         self._await(manager.send_offsets_to_transaction(as_commit(offsets), member))
         self._await(manager.begin_commit())
+        if self._lost.count or time.monotonic() - started > _SLOW_SECONDS:
+            self._renew()
 
     def _await(self, result: Any) -> None:
         self._producer._sender.wakeup()  # type: ignore[attr-defined]  # the stubs leave it out
         if not result.wait(_STEP_MS):
             raise KafkaTimeoutError(f"no coordinator answered within {_STEP_MS / 1000:g} s")
 
-    def _open(self) -> tuple[KafkaProducer, _LostConnections]:
-        producer = opened(self._make_producer, self._topics, self._beat)
+    def _open(self) -> KafkaProducer:
+        producer = super()._open()
         try:
             # Fences a predecessor, and waits until its last transaction is settled.
             producer.init_transactions()
@@ -125,11 +86,15 @@ class ExactlyOnce:
             end(producer)
             _raise_if_final(error, producer)
             raise
-        return producer, _LostConnections(producer)
+        self._lost = _LostConnections(producer)
+        return producer
+
+    def _raise_if_final(self, error: KafkaError | NotDeliveredError) -> None:
+        _raise_if_final(error, self._producer)
 
     def _renew(self) -> None:
         old = self._producer
-        self._producer, self._lost = patiently(self._open, self._beat)
+        self._producer = patiently(self._open, self._beat)
         end(old)
         self.renewals += 1
 

@@ -131,7 +131,7 @@ class KafkaNode:
         command = self.runtime.command(main_class, arguments, options)
         with (self.directory / "output.log").open("wb") as output:
             return subprocess.Popen(  # its own session: a Ctrl-C at the terminal is not for it
-                command if self.detached else [*_bound_to_parent(), *command],
+                command if self.detached else [*bound_to_parent(), *command],
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -172,7 +172,7 @@ def is_free(port: int) -> bool:
         return True
 
 
-def _bound_to_parent() -> list[str]:
+def bound_to_parent() -> list[str]:
     """Return a prefix that has the kernel kill the process when this one ends, even by SIGKILL.
 
     The kernel watches the thread that started the process, hence only for the main thread.

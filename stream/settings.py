@@ -27,6 +27,11 @@ _REFUSED_PRODUCER: Final = _REFUSED_EVERYWHERE | {
     "delivery_timeout_ms", "request_timeout_ms", "linger_ms", "compression_type",
 }  # fmt: skip
 
+_REASONS: Final = {
+    "partition_assignment_strategy": "range is the only certified assignor; the client of a "
+    "cooperative member may keep partitions that it has lost (docs/guarantees.md)",
+}
+
 # These defaults are None, so their type cannot be read from the client's own table.
 _INT_WITHOUT_DEFAULT: Final = frozenset({"receive_buffer_bytes", "send_buffer_bytes"})
 
@@ -139,9 +144,6 @@ class ProcessingSettings(BaseModel):
         default=False,
         description="Keep the slot's partitions for it over a restart (group.instance.id).",
     )
-    assignor: Literal["range", "cooperative-sticky"] = Field(
-        default="range", description="How the group divides the partitions; the same in all slots."
-    )
     transaction_timeout_ms: int = Field(
         default=15_000,
         ge=2_000,
@@ -211,7 +213,8 @@ def _converted(
     out = {}
     for key, value in given.items():
         if key in refused:
-            raise ValueError(f"{key}: set by nextclick itself, it cannot be passed through")
+            reason = _REASONS.get(key, "set by nextclick itself, it cannot be passed through")
+            raise ValueError(f"{key}: {reason}")
         if key not in defaults:
             raise ValueError(f"{key}: kafka-python has no such setting")
         out[key] = _as_type_of(defaults[key], key, value) if isinstance(value, str) else value

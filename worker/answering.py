@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from stream.batch import Send
 from stream.changelog import Entry
 from stream.kafka_types import ConsumerRecord
 from worker.hits import NextClickMeter
-from worker.intake import Intake, Seated, judge_records, seat
+from worker.intake import Intake, Seated, judge_records, outcomes, seat
 from worker.ledger import Ledger
 from worker.metrics import StageClock, WorkerMetrics
 from worker.newcomers import Newcomers
@@ -113,7 +113,9 @@ class Answering:
             ttl_ms=int(settings.sessions.ttl_days * 86_400_000),
         )
         clock.lap("decode")
-        seated = seat(intake, self.sessions, ledgers, self._code_of(version))
+        seated = seat(
+            intake, self.sessions, ledgers, self._newcomers.code_of(version.bundle.catalogue)
+        )
         clock.lap("sessions")
         answers = recommend(
             *(seated.clicks, self.sessions, version),
@@ -146,7 +148,8 @@ class Answering:
         ledgers: dict[int, Ledger],
         generation: int,
     ) -> Iterator[Send]:
-        version, name = self.version, self._item_name(self.version)
+        version = self.version
+        name = self._newcomers.item_name(version.bundle.catalogue)
         yield from self._writer.recommendations(
             *(seated, answers, version),
             generation=generation,
@@ -157,19 +160,6 @@ class Answering:
         yield from self._writer.changelog(
             *(seated, self.sessions, version, ledgers), generation=generation, item_name=name
         )
-
-    def _code_of(self, version: ServingVersion) -> Callable[[str], int]:
-        row, code = version.bundle.catalogue.row, self._newcomers.code
-
-        def code_of(item_id: str) -> int:
-            known = row(item_id)
-            return known if known >= 0 else code(item_id)
-
-        return code_of
-
-    def _item_name(self, version: ServingVersion) -> Callable[[int], str]:
-        ids, newcomer = version.bundle.catalogue.ids, self._newcomers.item_id
-        return lambda code: ids[code] if code >= 0 else newcomer(code)
 
     def _rename(self, old: ServingVersion, new: ServingVersion) -> None:
         """Rename rings to the rows of another catalogue; a plain extension changes no row."""
@@ -235,15 +225,8 @@ def _enter(
 ) -> Counter[tuple[str, str]]:
     """Enter every outcome into the ledgers in log order; returns those that are the first ones."""
     sources = ["model" if place else "popular" for place in popular_from_B.tolist()]
-    outcomes = [
-        (judged.record, "recommended", source)
-        for judged, source in zip(seated.judged, sources, strict=True)
-    ]
-    outcomes += [(dead.record, "dead", dead.reason) for dead in intake.dead]
-    outcomes += [(record, "skipped", reason) for record, reason in intake.skipped]
-    outcomes.sort(key=lambda outcome: outcome[0].offset)
     first: Counter[tuple[str, str]] = Counter()
-    for record, kind, reason in outcomes:
+    for record, kind, reason in outcomes(intake, seated, sources):
         if ledgers[record.partition].enter(record.offset, kind, reason):
             first[kind, reason] += 1
     return first

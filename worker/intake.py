@@ -113,6 +113,20 @@ def seat(
     return Seated(clicks, judged, undo, owners, evicted, scratch)
 
 
+def outcomes(
+    intake: Intake, seated: Seated, sources: Iterable[str]
+) -> list[tuple[ConsumerRecord, str, str]]:
+    """Return each record with its outcome and reason, by offset; `sources` are the clicks'."""
+    found = [
+        (judged.record, "recommended", source)
+        for judged, source in zip(seated.judged, sources, strict=False)
+    ]
+    found += [(dead.record, "dead", dead.reason) for dead in intake.dead]
+    found += [(record, "skipped", reason) for record, reason in intake.skipped]
+    found.sort(key=lambda outcome: outcome[0].offset)
+    return found
+
+
 def _is_routed(
     record: ConsumerRecord, user_id: str, sessions: Sessions, num_partitions: int
 ) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from model.catalogue import Catalogue
 from worker.sessions import EMPTY
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -48,6 +49,21 @@ class Newcomers:
     def item_id(self, code: int) -> str:
         """Return the item of a code; raises KeyError for one that was freed."""
         return self._names[code]
+
+    def code_of(self, catalogue: Catalogue) -> Callable[[str], int]:
+        """Return what gives each item its row in `catalogue`, or its code."""
+        row, code = catalogue.row, self.code
+
+        def code_of(item_id: str) -> int:
+            known = row(item_id)
+            return known if known >= 0 else code(item_id)
+
+        return code_of
+
+    def item_name(self, catalogue: Catalogue) -> Callable[[int], str]:
+        """Return what gives each row of `catalogue`, and each code, its item."""
+        ids, newcomer = catalogue.ids, self.item_id
+        return lambda code: ids[code] if code >= 0 else newcomer(code)
 
     def learn(self, code: int, query_D: Array, middle_score: float) -> Array:
         """Add the query that led to a click on the item, and return its vector [D]."""

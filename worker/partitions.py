@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from stream.kafka_types import ConsumerRecord, KafkaConsumer, TopicPartition
+from stream.kafka_types import KafkaConsumer, TopicPartition
 from worker.ledger import Ledger
 from worker.metrics import WorkerMetrics
 from worker.sessions import Sessions
@@ -36,13 +36,6 @@ class Partitions:
         self.ledgers.pop(tp.partition, None)
         self.next_offset.pop(tp, None)
         self._metrics.forget_partition(tp.topic, tp.partition)
-
-    def offsets(
-        self, records: Iterable[ConsumerRecord]
-    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Return the next offsets of the records' partitions before and after them."""
-        after = {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
-        return {tp: self.next_offset[tp] for tp in after}, after
 
     def observe_lag(self, consumer: KafkaConsumer, held: Iterable[TopicPartition]) -> None:
         """Set the lag gauges of the partitions in `held` from what the last fetches said."""

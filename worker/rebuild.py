@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ import structlog
 
 from stream import clients
 from stream.assignment import membership
-from stream.batch import Committer, Outcome, Send
+from stream.batch import Outcome, Send
 from stream.changelog import (
     EXACTLY_ONCE,
     MARKER_KEY,
@@ -25,12 +25,13 @@ from stream.changelog import (
     read_to_end,
     tombstone_headers,
 )
+from stream.committer import Committer
 from stream.kafka_types import ConsumerRecord, KafkaConsumer, TopicPartition
 from stream.positions import first_offsets
 from stream.settings import KafkaSettings, TopicSettings
 from worker.agreement import Standing
 from worker.answering import Answering
-from worker.intake import Intake, Seated, judge_records, seat
+from worker.intake import judge_records, outcomes, seat
 from worker.ledger import Ledger
 from worker.newcomers import Newcomers
 from worker.outputs import session_values
@@ -174,6 +175,8 @@ class FreshSessions:
         self.evicted: dict[str, int] = {}
         self.sessions = Sessions(version.bundle.encoder.state_dim, max_live=settings.max_live)
         self._newcomers = Newcomers(version.bundle.vectors_ND.shape[1])
+        self._code_of = self._newcomers.code_of(version.bundle.catalogue)
+        self._item_name = self._newcomers.item_name(version.bundle.catalogue)
         self._settings = settings
         self._num_partitions = num_partitions
 
@@ -185,14 +188,14 @@ class FreshSessions:
             num_partitions=self._num_partitions,
             ttl_ms=int(self._settings.ttl_days * 86_400_000),
         )
-        seated = seat(intake, self.sessions, ledgers, self._code)
+        seated = seat(intake, self.sessions, ledgers, self._code_of)
         idle_gap_ms = int(self._settings.idle_gap_minutes * 60_000)
         advance(seated.clicks, self.sessions, self.version, idle_gap_ms)
         for slot in seated.scratch:
             self.sessions.release(slot)
         self.evicted |= {user_id: offset for _, user_id, offset in seated.evicted}
-        for offset, outcome, reason in sorted(_outcomes(intake, seated)):
-            self.ledger.enter(offset, outcome, reason)
+        for record, outcome, reason in outcomes(intake, seated, repeat("")):
+            self.ledger.enter(record.offset, outcome, reason)
         self._newcomers.trim(self.sessions.codes_in_use)
 
     def records(self, partition: int, generation: int) -> Iterator[tuple[str, bytes]]:
@@ -204,15 +207,6 @@ class FreshSessions:
                 *(self.sessions, slots_U, self.version, generation, self._item_name)
             )
             yield from zip((user_id for user_id, _ in some), values, strict=True)
-
-    def _code(self, item_id: str) -> int:
-        row = self.version.bundle.catalogue.row(item_id)
-        return row if row >= 0 else self._newcomers.code(item_id)
-
-    def _item_name(self, code: int) -> str:
-        if code >= 0:
-            return self.version.bundle.catalogue.ids[code]
-        return self._newcomers.item_id(code)
 
 
 def _begun(standing: Standing, version: str) -> Ledger:
@@ -228,12 +222,3 @@ def _begun(standing: Standing, version: str) -> Ledger:
         # At least once, or nobody knows, or the offset was set back: outcomes may come again.
         ledger.exact_from = max(target, standing.position.end)
     return ledger
-
-
-def _outcomes(intake: Intake, seated: Seated) -> Iterator[tuple[int, str, str]]:
-    for judged in seated.judged:
-        yield judged.record.offset, "recommended", ""
-    for dead in intake.dead:
-        yield dead.record.offset, "dead", dead.reason
-    for record, reason in intake.skipped:
-        yield record.offset, "skipped", reason

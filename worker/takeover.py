@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import structlog
 
 from stream.assignment import Assignment
-from stream.batch import Committer, Outcome, Send
+from stream.batch import Outcome, Send
 from stream.changelog import MARKER_KEY, Entry, encode_marker
+from stream.committer import Committer
 from stream.kafka_types import (
     ConsumerGroupMetadata,
     KafkaConsumer,
@@ -31,6 +32,8 @@ from worker.restore import Restorer
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
+
+_PAUSE_SECONDS = 0.5  # brokers that are away refuse at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Takeover:
             taken = self._restore(new, assignment, place, member)
         except RetriableError as error:
             log.warning("restore failed, it starts over", error=repr(error))
+            time.sleep(_PAUSE_SECONDS)
             taken = None
         if taken is None:
             # Drop what was read; the next round starts over with what is left.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import chain
 
 import structlog
 
 from stream.assignment import Assignment, Lease, membership
-from stream.batch import Committer, Outcome
+from stream.batch import Outcome
+from stream.committer import Committer
 from stream.kafka_types import (
     ConsumerGroupMetadata,
     ConsumerRecord,
@@ -87,6 +89,7 @@ class Worker:
         polled = self._poll()
         member = membership(self._consumer)
         self._beat()
+        self._parts.health.set("group", member is not None)
         for tp in self._assignment.take_gone():
             self._partitions.drop(tp)
         if member is None:
@@ -95,9 +98,9 @@ class Worker:
         if self._lease.fenced:
             raise FencedInstanceIdError("another process has taken this slot's place in the group")
         self._parts.answering.swap(self._parts.follower.take())
-        records = [r for tp in polled if tp in self._assignment.live for r in polled[tp]]
-        if records:
-            self._process(records, member)
+        live = {tp: records for tp, records in polled.items() if tp in self._assignment.live}
+        if live:
+            self._process(live, member)
         if self._assignment.new:
             self._parts.takeover.run(
                 self._assignment, self._partitions, self._parts.answering.place, member
@@ -134,8 +137,12 @@ class Worker:
         self._parts.answering.clock.lap("poll")
         return polled
 
-    def _process(self, records: list[ConsumerRecord], member: ConsumerGroupMetadata) -> None:
-        before, after = self._partitions.offsets(records)
+    def _process(
+        self, polled: dict[TopicPartition, list[ConsumerRecord]], member: ConsumerGroupMetadata
+    ) -> None:
+        before = {tp: self._partitions.next_offset[tp] for tp in polled}
+        after = {tp: records[-1].offset + 1 for tp, records in polled.items()}
+        records = list(chain.from_iterable(polled.values()))
         answering = self._parts.answering
         batch = answering.answer(records, self._partitions.ledgers, member.generation_id)
         outcome = self._parts.committer.commit(batch.sends, before, after, member)
@@ -176,7 +183,6 @@ class Worker:
     def _observe(self) -> None:
         metrics = self._parts.metrics
         held = self._consumer.assignment()
-        self._parts.health.set("group", membership(self._consumer) is not None)
         metrics.assigned.set(len(held))
         metrics.sessions.set(len(self._parts.answering.sessions))
         metrics.rebalances.labels("assigned").inc(self._assignment.rebalances - self._rebalances)

@@ -33,6 +33,7 @@ from rich.progress import Progress
 
 from benchmarks.chaos.soak import Order, Soak
 from benchmarks.environment import environment
+from benchmarks.options import Help
 from index.threads import use_threads
 
 _INTERRUPTED = 130
@@ -40,9 +41,7 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Parse the options, run the soak, print; exit with 1 on any violation."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=3)

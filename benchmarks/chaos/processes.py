@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from cli.demo_settings import write_settings
 from cli.settings import PREFIX, Settings
+from stream.kafka_node import bound_to_parent
 
 ROOT = Path(__file__).parents[2]
 _KILL_SECONDS = 10.0
@@ -119,7 +118,7 @@ def start_cold(config: Path, log: Path, fail_point: str) -> Child:
     module = ["benchmarks.chaos.crashing", fail_point] if fail_point else ["cli"]
     with log.open("wb") as output:
         return subprocess.Popen(
-            [*_bound_to_parent(), sys.executable, "-m", *module, "worker", "--config", str(config)],
+            [*bound_to_parent(), sys.executable, "-m", *module, "worker", "--config", str(config)],
             cwd=ROOT,
             env=environment(),
             stdin=subprocess.DEVNULL,
@@ -141,14 +140,3 @@ def end_all(processes: list[WorkerProcess]) -> None:
         with suppress(subprocess.TimeoutExpired):
             if process.running:
                 process.kill()
-
-
-def _bound_to_parent() -> list[str]:
-    """Return a prefix that has the kernel kill the process when this one ends, however it ends.
-
-    The kernel watches the thread that started the process, hence only for the main thread.
-    """
-    setpriv = shutil.which("setpriv")
-    if setpriv is None or threading.current_thread() is not threading.main_thread():
-        return []
-    return [setpriv, "--pdeathsig", "KILL", "--"]

@@ -1,6 +1,8 @@
 """Fixtures of the fault tests: the running system, workers as real processes, a steady load."""
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.chaos.nursery import Nursery
-from benchmarks.chaos.processes import WorkerProcess, end_all
+from benchmarks.chaos.processes import ROOT, WorkerProcess, end_all, environment
 from benchmarks.chaos.system import for_slot
 
 
@@ -49,6 +51,47 @@ def start_process(tmp_path: Path, nursery: Nursery) -> Iterator[Callable[..., Wo
         directory = tmp_path / f"worker{len(started)}"
         started.append(WorkerProcess(settings, directory, fail_point=fail_point, spawn=nursery))
         return started[-1]
+
+    yield start
+    end_all(started)
+
+
+_LAUNCHER = """
+import os, sys
+{script}
+from cli.__main__ import main
+sys.argv[0] = "nextclick"
+main()
+"""
+
+
+@pytest.fixture
+def start_with_fault(
+    tmp_path: Path,
+) -> Iterator[Callable[[Any, str], tuple[WorkerProcess, Callable[[], None]]]]:
+    """Start a worker after a script that plants a fault; returns it and what sets the fault off.
+
+    The script replaces a method of the client. The fault is on from when the file is there that the
+    environment names as TRIGGER.
+    """
+    started: list[WorkerProcess] = []
+    trigger = tmp_path / "trigger"
+
+    def start(system: Any, script: str) -> tuple[WorkerProcess, Callable[[], None]]:
+        launcher = _LAUNCHER.format(script=script)
+
+        def spawn(config: Path, log: Path, fail_point: str) -> subprocess.Popen[bytes]:
+            with log.open("wb") as output:
+                return subprocess.Popen(
+                    [sys.executable, "-c", launcher, "worker", "--config", str(config)],
+                    cwd=ROOT,
+                    env=environment() | {"TRIGGER": str(trigger)},
+                    stdout=output,
+                    stderr=output,
+                )
+
+        started.append(WorkerProcess(system.settings, tmp_path / "faulty", spawn=spawn))
+        return started[-1], trigger.touch
 
     yield start
     end_all(started)

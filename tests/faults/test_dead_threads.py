@@ -1,20 +1,16 @@
 """Threads of the client that die, hang or fail for ever: the worker mends it or ends."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 from kafka.errors import KafkaTimeoutError
-
-from benchmarks.chaos.processes import ROOT, WorkerProcess, end_all, environment
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.matrix("F49")]
 BUG = 70
 QUICK = {"delivery_timeout_ms": 1_500, "request_timeout_ms": 1_000}
 WATCHDOG_SECONDS = 30 + 3 * 1.5
 
-# Each is a method of the client in place of the real one, from when the file TRIGGER is there.
+# Each is a method of the client in place of the real one.
 IO_THREAD = """
 from kafka.net.selector import NetworkSelector as Owner
 name = "_poll_once"
@@ -30,8 +26,7 @@ def struck(self):
 """
 RAISE = "raise ZeroDivisionError('planted')"
 BLOCK = "Event().wait()"
-LAUNCHER = """
-import os, sys
+REPLACED = """
 from threading import Event, current_thread
 first = []
 {where}
@@ -41,34 +36,7 @@ def replaced(self, *arguments, **options):
         {what}
     return original(self, *arguments, **options)
 setattr(Owner, name, replaced)
-from cli.__main__ import main
-sys.argv[0] = "nextclick"
-main()
 """
-
-
-@pytest.fixture
-def start_with(tmp_path):
-    """Start a worker with a planted fault; returns it and what sets the fault off."""
-    started, trigger = [], tmp_path / "trigger"
-
-    def start(system, where, what):
-        def spawn(config, log, fail_point):
-            script = LAUNCHER.format(where=where, what=what)
-            with log.open("wb") as output:
-                return subprocess.Popen(
-                    [sys.executable, "-c", script, "worker", "--config", str(config)],
-                    cwd=ROOT,
-                    env=environment() | {"TRIGGER": str(trigger)},
-                    stdout=output,
-                    stderr=output,
-                )
-
-        started.append(WorkerProcess(system.settings, tmp_path / "worker", spawn=spawn))
-        return started[-1], trigger.touch
-
-    yield start
-    end_all(started)
 
 
 @pytest.fixture(params=["at_least_once", "exactly_once"])
@@ -80,8 +48,8 @@ def served(request, kafka, make_system, publish_bundle):
     return system
 
 
-def test_a_worker_whose_io_thread_died_exits_70(served, start_with, wait_until):
-    worker, strike = start_with(served, IO_THREAD, RAISE)
+def test_a_worker_whose_io_thread_died_exits_70(served, start_with_fault, wait_until):
+    worker, strike = start_with_fault(served, REPLACED.format(where=IO_THREAD, what=RAISE))
     wait_until(lambda: "sessions restored" in worker.text, 60, "it serves")
 
     strike()
@@ -90,8 +58,8 @@ def test_a_worker_whose_io_thread_died_exits_70(served, start_with, wait_until):
     assert "ZeroDivisionError: planted" in worker.text
 
 
-def test_the_watchdog_ends_a_worker_whose_io_thread_hangs(served, start_with, wait_until):
-    worker, strike = start_with(served, IO_THREAD, BLOCK)
+def test_the_watchdog_ends_a_worker_whose_io_thread_hangs(served, start_with_fault, wait_until):
+    worker, strike = start_with_fault(served, REPLACED.format(where=IO_THREAD, what=BLOCK))
     wait_until(lambda: "sessions restored" in worker.text, 60, "it serves")
 
     strike()
@@ -110,9 +78,9 @@ def settled(ask):
 
 
 def test_a_sender_that_fails_for_ever_is_replaced(
-    served, start_with, start_load, answered, wait_until
+    served, start_with_fault, start_load, answered, wait_until
 ):
-    worker, strike = start_with(served, SENDER, RAISE)
+    worker, strike = start_with_fault(served, REPLACED.format(where=SENDER, what=RAISE))
     wait_until(lambda: "sessions restored" in worker.text, 60, "it serves")
     load = start_load(served, seed=1)
     wait_until(lambda: answered(served) > 100, 30, "it answers")

@@ -1,12 +1,8 @@
 """A partition that the client silently no longer fetches: the worker ends, the next goes on."""
 
-import subprocess
-import sys
-
 import pytest
 from kafka import TopicPartition
 
-from benchmarks.chaos.processes import ROOT, WorkerProcess, end_all, environment
 from stream import clients
 from stream.exit_codes import UNAVAILABLE
 
@@ -14,8 +10,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.matrix("D14")]
 STALL_SECONDS = 10.0
 
 # kafka-python 3.0.0 to 3.0.8 kept a partition over a rebalance and never fetched it again.
-LAUNCHER = """
-import os, sys
+WITHOUT_THE_FIRST = """
 from kafka.consumer.fetcher import Fetcher
 original = Fetcher._fetchable_partitions
 def without_the_first(self):
@@ -23,33 +18,7 @@ def without_the_first(self):
     first = lambda tp: tp.topic.endswith("clicks") and tp.partition == 0
     return [tp for tp in original(self) if not (stalled and first(tp))]
 Fetcher._fetchable_partitions = without_the_first
-from cli.__main__ import main
-sys.argv[0] = "nextclick"
-main()
 """
-
-
-@pytest.fixture
-def start_with_fault(tmp_path):
-    """Start a worker that stops fetching partition 0 when told; returns it and what tells it."""
-    started, trigger = [], tmp_path / "trigger"
-
-    def spawn(config, log, fail_point):
-        with log.open("wb") as output:
-            return subprocess.Popen(
-                [sys.executable, "-c", LAUNCHER, "worker", "--config", str(config)],
-                cwd=ROOT,
-                env=environment() | {"TRIGGER": str(trigger)},
-                stdout=output,
-                stderr=output,
-            )
-
-    def start(system):
-        started.append(WorkerProcess(system.settings, tmp_path / "worker", spawn=spawn))
-        return started[-1], trigger.touch
-
-    yield start
-    end_all(started)
 
 
 @pytest.fixture(params=["at_least_once", "exactly_once"])
@@ -74,7 +43,7 @@ def done(served):
 def test_the_worker_exits_75_although_others_flow_and_the_next_one_answers_all(
     served, start_with_fault, start_process, start_load, done, wait_until
 ):
-    stalled, strike = start_with_fault(served)
+    stalled, strike = start_with_fault(served, WITHOUT_THE_FIRST)
     load = start_load(served, seed=1, per_second=100)
     wait_until(lambda: done() > 100, 120, "it answers")
 

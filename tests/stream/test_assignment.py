@@ -111,13 +111,18 @@ def test_a_lease_is_held_for_most_of_the_session_timeout_after_the_group_was_hea
 
 
 @pytest.mark.parametrize(
-    ("coordinator", "fenced"),
+    ("heard", "stable", "heartbeat_enabled", "fenced"),
     [
-        (Coordinator(9, 9, heartbeat_enabled=False), True),
-        (Coordinator(9, 9), False),  # brokers are away
-        (Coordinator(9, 9, stable=False, heartbeat_enabled=False), False),  # it joins again
-        (Coordinator(1, 9, heartbeat_enabled=False), False),  # about to join
+        (9, True, False, True),
+        (9, True, True, False),  # brokers are away
+        (9, False, False, False),  # it joins again
+        (1, True, False, False),  # about to join
     ],
 )
-def test_a_member_without_heartbeat_that_does_not_join_is_fenced(coordinator, fenced):
+def test_a_member_without_heartbeat_that_does_not_join_is_fenced(
+    heard, stable, heartbeat_enabled, fenced
+):
+    # Made here: its times count from now, and a parameter is made long before its test runs.
+    coordinator = Coordinator(heard, 9, stable, heartbeat_enabled)
+
     assert lease_of(coordinator).fenced is fenced

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from worker.breaker import BreakerSettings
 from worker.settings import (
     BatchSettings,
     RankingSettings,
@@ -10,7 +11,7 @@ from worker.settings import (
     WorkerSettings,
 )
 
-SECTIONS = [WorkerSettings, BatchSettings, SessionSettings, RankingSettings]
+SECTIONS = [WorkerSettings, BatchSettings, SessionSettings, RankingSettings, BreakerSettings]
 
 
 def fields(section):
@@ -48,9 +49,14 @@ def test_a_setting_cannot_change_nor_be_misspelt(section):
         (RankingSettings, "k", [1, 200], [0, 201, 2.5]),
         (RankingSettings, "exclude", ["none", "current", "session"], ["all", "", None]),
         (RankingSettings, "name", ["x"], [""]),
+        (BreakerSettings, "max_dead_share", [0.01, 1], [0, 1.1]),
+        (BreakerSettings, "window_seconds", [1, 3_600], [0, 3_601]),
+        (BreakerSettings, "min_clicks", [1, 1_000_000], [0, 1_000_001]),
         (WorkerSettings, "model", ["x"], [""]),
         (WorkerSettings, "start_from", ["earliest", "latest"], ["middle"]),
         (WorkerSettings, "on_gap", ["halt", "continue"], ["ignore"]),
+        (WorkerSettings, "on_mismatch", ["halt", "accept", "rebuild"], ["ignore"]),
+        (WorkerSettings, "stall_seconds", [1, 3_600], [0.5, 3_601]),
         (WorkerSettings, "max_bundle_mib", [1], [0]),
         (WorkerSettings, "recall_sample", [0, 1], [-0.1, 1.1]),
     ],
