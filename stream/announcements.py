@@ -7,8 +7,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from stream.changelog import read_to_end
 from stream.decoding import DecodeError
 from stream.messages import ModelAnnouncement, decode_announcement, encode
-
-_TIMEOUT_MS = 10_000
+from stream.positions import end_offsets
 
 
 def key_of(name: str, kind: str = "bundle") -> bytes:
@@ -32,7 +31,7 @@ def latest(reader: KafkaConsumer, topic: str, name: str) -> ModelAnnouncement | 
     Unreadable announcements are passed over: the one before them is still a model.
     """
     partition = TopicPartition(topic, 0)
-    ends = reader.end_offsets([partition], timeout_ms=_TIMEOUT_MS)
+    ends = end_offsets(reader, [partition])
     found = None
     for record in read_to_end(reader, ends, between_slices=lambda: True):
         if record.key != key_of(name):

@@ -12,7 +12,7 @@ from kafka.errors import KafkaError, OffsetOutOfRangeError
 from stream.decoding import DecodeError
 from stream.headers import click_body
 from stream.messages import ClickEvent, decode_click
-from stream.positions import as_commit
+from stream.positions import as_commit, end_offsets, first_offsets
 from stream.validation import judge
 
 log = structlog.get_logger(__name__)
@@ -54,8 +54,8 @@ class ClickFeed:
         if not partitions:
             raise KafkaError(f"topic {self.topic} does not exist: run `nextclick topics ensure`")
         wanted = [TopicPartition(self.topic, number) for number in sorted(partitions)]
-        first = self._consumer.beginning_offsets(wanted, timeout_ms=_TIMEOUT_MS)
-        end = self._consumer.end_offsets(wanted, timeout_ms=_TIMEOUT_MS)
+        first = first_offsets(self._consumer, wanted)
+        end = end_offsets(self._consumer, wanted)
         self._consumer.assign(wanted)
         for tp in wanted:
             default = first[tp] if start_from == "earliest" else end[tp]

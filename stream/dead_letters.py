@@ -14,6 +14,7 @@ from msgspec import Struct
 from stream.clients import reader
 from stream.decoding import DecodeError
 from stream.headers import Headers, parse_headers
+from stream.positions import end_offsets, first_offsets
 from stream.settings import KafkaSettings
 
 PREFIX: Final = "__nextclick.errors."
@@ -160,8 +161,7 @@ def dead_letter_partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPar
 
 def edges(consumer: KafkaConsumer, tp: TopicPartition) -> tuple[int, int]:
     """Return the first offset and the end of a partition."""
-    first = consumer.beginning_offsets([tp], timeout_ms=_READ_TIMEOUT_MS)[tp]
-    return first, consumer.end_offsets([tp], timeout_ms=_READ_TIMEOUT_MS)[tp]
+    return first_offsets(consumer, [tp])[tp], end_offsets(consumer, [tp])[tp]
 
 
 def slices(

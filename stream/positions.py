@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 import structlog
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
 log = structlog.get_logger(__name__)
 
 StartFrom = Literal["earliest", "latest"]
 OnGap = Literal["halt", "continue"]
+
+_TRY_MS = 1000
 
 
 class OffsetGapError(Exception):
@@ -35,18 +39,50 @@ class Position(NamedTuple):
 def first_offsets(
     consumer: KafkaConsumer, partitions: Iterable[TopicPartition], *, timeout_ms: int = 10_000
 ) -> dict[TopicPartition, int]:
-    """Return where each partition's log begins; raises KafkaTimeoutError.
-
-    One question for each: of several, the client leaves out those whose leader it does not know.
-    """
-    return {tp: consumer.beginning_offsets([tp], timeout_ms=timeout_ms)[tp] for tp in partitions}
+    """Return where each partition's log begins; raises KafkaTimeoutError."""
+    return _ask_each(consumer, consumer.beginning_offsets, partitions, timeout_ms)
 
 
 def end_offsets(
     consumer: KafkaConsumer, partitions: Iterable[TopicPartition], *, timeout_ms: int = 10_000
 ) -> dict[TopicPartition, int]:
     """Return where each partition's log ends for the consumer's isolation level."""
-    return {tp: consumer.end_offsets([tp], timeout_ms=timeout_ms)[tp] for tp in partitions}
+    return _ask_each(consumer, consumer.end_offsets, partitions, timeout_ms)
+
+
+def look_for_leaders(consumer: KafkaConsumer) -> None:
+    """Have the client ask, in the background, which broker leads each partition.
+
+    Asked for an offset, a broker that has lost a partition says so; the client asks it again, at
+    once and until its time is up, and never looks for the new leader (D17).
+    """
+    consumer._cluster.request_update()  # type: ignore[attr-defined]  # not in the stubs
+
+
+def _ask_each(
+    consumer: KafkaConsumer,
+    question: Callable[..., dict[TopicPartition, int]],
+    partitions: Iterable[TopicPartition],
+    timeout_ms: int,
+) -> dict[TopicPartition, int]:
+    """Ask about one partition at a time: of several, those without a known leader are left out."""
+    return {tp: _ask(consumer, question, tp, timeout_ms) for tp in partitions}
+
+
+def _ask(
+    consumer: KafkaConsumer,
+    question: Callable[..., dict[TopicPartition, int]],
+    tp: TopicPartition,
+    timeout_ms: int,
+) -> int:
+    deadline = time.monotonic() + timeout_ms / 1000
+    while True:
+        try:
+            return question([tp], timeout_ms=min(_TRY_MS, timeout_ms))[tp]
+        except KafkaTimeoutError:
+            if time.monotonic() >= deadline:
+                raise
+            look_for_leaders(consumer)
 
 
 def starting_positions(

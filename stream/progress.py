@@ -14,6 +14,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import IllegalStateError, NoOffsetForPartitionError, RetriableError
 from prometheus_client import Gauge
 
+from stream.positions import look_for_leaders
 from stream.rejoin import finish_rejoin
 
 log = structlog.get_logger(__name__)
@@ -124,6 +125,7 @@ class ProgressWatch:
         except _NO_VERDICT:
             standing = {tp: self._standing[tp] for tp in self._standing.keys() & suspects}
             self._answered = False
+            look_for_leaders(self._consumer)
         else:
             self._answered = True
         self._standing = standing

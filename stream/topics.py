@@ -1,5 +1,6 @@
 """The topics and their properties: create, check, describe; knows nothing of their records."""
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _UNKNOWN_TOPIC: Final = 3
 _REPLICAS_FOR_TWO_IN_SYNC: Final = 3
+_PAUSE_SECONDS: Final = 0.1
 _CONFIGS: Final = (
     "cleanup.policy", "message.timestamp.type", "retention.ms", "max.message.bytes",
     "min.insync.replicas", "segment.ms", "delete.retention.ms", "max.compaction.lag.ms",
@@ -81,13 +83,14 @@ def ensure(
     """
     plans = plan(topics)
     timeout_ms = int(timeout_seconds * 1000)
+    deadline = time.monotonic() + timeout_seconds
     with admin(settings) as client:
         found = [(wanted, _state(client, wanted.name)) for wanted in plans]
         _require([(wanted, state) for wanted, state in found if state.partitions])
         missing = [wanted for wanted, state in found if not state.partitions]
         created = [wanted.name for wanted in missing if _create(client, wanted, timeout_ms)]
         client.wait_for_topics([wanted.name for wanted in missing], timeout_ms=timeout_ms)
-        _require([(wanted, _state(client, wanted.name)) for wanted in missing])
+        _require([(wanted, _settled(client, wanted.name, deadline)) for wanted in missing])
     return created
 
 
@@ -143,6 +146,18 @@ def _create(client: KafkaAdminClient, wanted: TopicPlan, timeout_ms: int) -> boo
     except TopicAlreadyExistsError:  # another process was quicker; the check below sees its work
         return False
     return True
+
+
+def _settled(client: KafkaAdminClient, name: str, deadline: float) -> TopicState:
+    """Return what a new topic is, once the broker that is asked has heard of all of it.
+
+    With several brokers, one that has just come back lags behind the others.
+    """
+    while True:
+        state = _state(client, name)
+        if state.configs.get("cleanup.policy") or time.monotonic() > deadline:
+            return state
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _state(client: KafkaAdminClient, name: str) -> TopicState:

@@ -13,6 +13,9 @@ import pytest
 from benchmarks.chaos.nursery import Nursery
 from benchmarks.chaos.processes import ROOT, WorkerProcess, end_all, environment
 from benchmarks.chaos.system import for_slot
+from benchmarks.cluster import BROKERS
+from stream.kafka_runtime import KafkaRuntime
+from stream.local_kafka import LocalKafka
 
 
 def _load(name: str, path: str) -> ModuleType:
@@ -35,6 +38,16 @@ make_bundle, publish_bundle = _factories.make_bundle, _factories.publish_bundle
 def nursery() -> Iterator[Nursery]:
     """Where worker processes come from: they start without the seconds of their imports."""
     with Nursery() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def brokers(
+    kafka_runtime: KafkaRuntime, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalKafka]:
+    """Three brokers for all tests of a module; each test leaves all of them running, in sync."""
+    directory = tmp_path_factory.mktemp("cluster") / "kafka"
+    with LocalKafka(directory, brokers=BROKERS, runtime=kafka_runtime) as started:
         yield started
 
 

@@ -8,23 +8,18 @@ import signal
 
 import pytest
 
-from benchmarks.cluster import BROKERS, Cluster, make_application, make_stage
+from benchmarks.cluster import Cluster, make_application, make_stage
 from benchmarks.roles import Roles
-from stream.local_kafka import LocalKafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.faults,
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # cut connections
+]
 RECOVERY_SECONDS = 30.0
 DELIVERY_SECONDS = 8.0
 AWAY_SECONDS = 60.0
 FENCED = 75
-
-
-@pytest.fixture(scope="module")
-def brokers(kafka_runtime, tmp_path_factory):
-    """Three brokers for all tests here; each test leaves all of them running and in sync."""
-    directory = tmp_path_factory.mktemp("cluster") / "kafka"
-    with LocalKafka(directory, brokers=BROKERS, runtime=kafka_runtime) as started:
-        yield started
 
 
 @pytest.fixture

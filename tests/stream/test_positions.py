@@ -1,7 +1,10 @@
 """Where partitions start: never reset in silence."""
 
+from unittest.mock import create_autospec
+
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 
 from stream.positions import (
     OffsetGapError,
@@ -16,9 +19,9 @@ TP = TopicPartition("clicks", 1)
 
 
 @pytest.fixture
-def positions(mocker_of):
+def positions():
     def run(*, committed, first=0, end=100, start_from="earliest", on_gap="halt"):
-        consumer = mocker_of(KafkaConsumer)
+        consumer = create_autospec(KafkaConsumer, spec_set=True, instance=True)
         consumer.committed.return_value = committed
         consumer.beginning_offsets.return_value = {TP: first}
         consumer.end_offsets.return_value = {TP: end}
@@ -26,13 +29,6 @@ def positions(mocker_of):
         return found[TP]
 
     return run
-
-
-@pytest.fixture
-def mocker_of():
-    from unittest.mock import create_autospec
-
-    return lambda kind: create_autospec(kind, spec_set=True, instance=True)
 
 
 def test_a_committed_offset_is_where_it_goes_on(positions):
@@ -60,20 +56,43 @@ def test_a_log_that_ends_below_the_commit_is_another_log(positions, on_gap):
         positions(committed=7, end=3, on_gap=on_gap)
 
 
-class Forgetful:
-    """Answers like the client: partitions without a known leader are left out of several."""
+class Client:
+    """Answers like the client, once it knows the leaders; several partitions are left out."""
+
+    def __init__(self, *, updates_needed=0):
+        self.updates = 0
+        self._needed = updates_needed
+        self._cluster = self
+
+    def request_update(self):
+        self.updates += 1
 
     def beginning_offsets(self, partitions, timeout_ms):
+        if self.updates < self._needed:
+            raise KafkaTimeoutError
         return {tp: 10 * tp.partition for tp in partitions if len(partitions) == 1}
 
     end_offsets = beginning_offsets
 
 
-def test_the_edges_of_each_log_are_asked_one_by_one():
+@pytest.mark.parametrize("edges", [first_offsets, end_offsets])
+def test_the_edges_of_each_log_are_asked_one_by_one(edges):
     partitions = [TopicPartition("clicks", n) for n in (1, 2)]
 
-    for edges in (first_offsets, end_offsets):
-        assert list(edges(Forgetful(), partitions).values()) == [10, 20]
+    assert list(edges(Client(), partitions).values()) == [10, 20]
+
+
+@pytest.mark.parametrize("edges", [first_offsets, end_offsets])
+def test_a_leader_that_moved_is_looked_for_before_the_next_try(edges):
+    client = Client(updates_needed=3)
+
+    assert edges(client, [TP]) == {TP: 10}
+    assert client.updates == 3
+
+
+def test_the_search_for_a_leader_ends_with_the_time():
+    with pytest.raises(KafkaTimeoutError):
+        end_offsets(Client(updates_needed=1_000_000), [TP], timeout_ms=10)
 
 
 def test_offsets_take_the_clients_form():

@@ -25,6 +25,16 @@ class Coordinator:
         self.num_requests += 1
 
 
+class Cluster:
+    """What the client knows of the brokers."""
+
+    def __init__(self):
+        self.updates = 0
+
+    def request_update(self):
+        self.updates += 1
+
+
 class Consumer:
     """What the watch asks of a client."""
 
@@ -34,6 +44,7 @@ class Consumer:
         self.ends = {A: 10, B: 10}
         self.given = {A, B}
         self._coordinator = Coordinator()
+        self._cluster = Cluster()
         self.positions = {}
         self.at_pause = set()
         self.error = None

@@ -1,9 +1,12 @@
 """Topics: created as they must be, refused when they are not."""
 
+from collections import Counter
 from contextlib import closing
 
+import msgspec
 import pytest
 
+import stream.topics
 from stream.clients import admin
 from stream.settings import KafkaSettings, TopicSettings
 from stream.topics import (
@@ -129,6 +132,25 @@ def test_missing_topics_are_created_as_planned_and_a_second_call_changes_nothing
     for wanted, found in zip(plan(topics), describe(settings, topics), strict=True):
         assert (found.partitions, found.replication_factor) == (wanted.partitions, 1)
         assert wanted.configs.items() <= found.configs.items()
+
+
+@pytest.mark.kafka
+def test_a_broker_that_has_not_heard_of_all_of_a_new_topic_is_asked_again(
+    settings, topic_names, monkeypatch
+):
+    of_a_topic, answers = stream.topics._state, Counter()
+
+    def lagging(client, name):
+        answers[name] += 1
+        state = of_a_topic(client, name)
+        # first call: before it is made
+        return msgspec.structs.replace(state, configs={}) if answers[name] == 2 else state
+
+    monkeypatch.setattr(stream.topics, "_state", lagging)
+    topics = topics_with(topic_names())
+
+    assert len(ensure(settings, topics)) == len(NAMES)
+    assert set(answers.values()) == {3}
 
 
 @pytest.mark.kafka
