@@ -43,9 +43,7 @@ def asks_the_old_leader(brokers, topic_names, wait_until):
 
 
 @pytest.mark.matrix("D17", "F14")
-@pytest.mark.xfail(
-    strict=True, raises=KafkaTimeoutError, reason="D17: only the old leader is asked"
-)
+@pytest.mark.xfail(strict=True, raises=KafkaTimeoutError, reason="D17: asks the old one")
 def test_defect_d17_offsets_are_asked_of_the_new_leader(asks_the_old_leader):
     reader, tp = asks_the_old_leader
 
