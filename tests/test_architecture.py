@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "index": set(),
     "worker": {"stream", "model", "index"},
     "trainer": {"stream", "model", "index"},
-    "cli": {"stream", "model", "index", "worker", "trainer"},
+    "evaluation": {"stream", "model", "index", "worker", "trainer"},
+    "cli": {"stream", "model", "index", "worker", "trainer", "evaluation"},
 }
 HOME = {  # library: folders, or single files, that may import it
     "kafka": ("stream/",),
@@ -26,6 +27,7 @@ HOME = {  # library: folders, or single files, that may import it
     "typer": ("cli/",),
     "rich": ("cli/",),
     "pyarrow": ("stream/click_log.py",),
+    "matplotlib": ("evaluation/plots.py",),
 }
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40
