@@ -45,7 +45,7 @@ def require_nothing_wrong(outcome):
 @pytest.mark.parametrize("guarantee", GUARANTEES)
 def test_scaling_and_a_rolling_restart_with_a_kill_9_lose_nothing(stage, members, guarantee):
     seed = 1 + GUARANTEES.index(guarantee)
-    require_nothing_wrong(run(Order("scale", "range", members, guarantee, seed), stage))
+    require_nothing_wrong(run(Order("scale", members, guarantee, seed), stage))
 
 
 @pytest.mark.matrix("F8", "F51")
@@ -53,12 +53,12 @@ def test_scaling_and_a_rolling_restart_with_a_kill_9_lose_nothing(stage, members
     ("guarantee", "members"), [("at_least_once", "dynamic"), ("exactly_once", "static")]
 )
 def test_members_that_come_and_go_every_second_lose_nothing(stage, guarantee, members):
-    require_nothing_wrong(run(Order("churn", "range", members, guarantee, seed=3), stage))
+    require_nothing_wrong(run(Order("churn", members, guarantee, seed=3), stage))
 
 
 @pytest.mark.matrix("F9")
 def test_partitions_added_to_clicks_are_refused_by_name(stage, kafka):
-    order = Order("scale", "range", "dynamic", "at_least_once", seed=1)
+    order = Order("scale", "dynamic", "at_least_once", seed=1)
     application = make_application(order, stage, kafka={"consumer": {"metadata_max_age_ms": 500}})
     clicks = application.settings.topics.clicks
     with application:

@@ -257,8 +257,9 @@ def test_clicks_that_are_deleted_under_a_running_worker_are_never_passed_over_in
     wait_until(lambda: "sessions restored" in worker.text, 60, "it serves")
     worker.signal(signal.SIGSTOP)
     first = system.committed()
+    click(system, 6)  # may still reach it: they answer the fetch that was waiting
     click(system, 40)
-    ends = {n: first[n] + share for n, share in shares(system, 40).items()}
+    ends = {n: first[n] + share for n, share in shares(system, 46).items()}
     with closing(clients.admin(system.settings.kafka)) as admin:
         admin.delete_records({part(system, "clicks", n): end for n, end in ends.items()})
     worker.signal(signal.SIGCONT)
@@ -269,9 +270,10 @@ def test_clicks_that_are_deleted_under_a_running_worker_are_never_passed_over_in
         return
     wait_until(lambda: "clicks lost" in worker.text, 40, "it notices")
     click(system, 20)
-    wait_until(lambda: committed(system) == 120, 40, "it goes on")
-    assert sum(last_marker(system, n).lost for n in range(2)) == 40
-    assert sum(last_marker(system, n).seen for n in range(2)) == 80
+    wait_until(lambda: committed(system) == 126, 40, "it goes on")
+    lost = sum(last_marker(system, n).lost for n in range(2))
+    assert 40 <= lost <= 46
+    assert sum(last_marker(system, n).seen for n in range(2)) == 126 - lost
 
 
 def shares(system, count):
