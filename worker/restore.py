@@ -69,11 +69,14 @@ class Restorer:
         place: Callable[[Entry], None],
         *,
         between_slices: Callable[[], bool],
+        unmoved: Callable[[], bool],
     ) -> dict[int, Ledger] | None:
         """Return the ledger of every partition whose sessions are back; None when given up.
 
         1 read the changelogs, 2 compare each marker with the committed offset, 3 rebuild what
-        disagrees if that is wanted, and read it again. `between_slices` returns False to give up.
+        disagrees if that is wanted, and read it again. `between_slices` returns False to give up,
+        `unmoved` when the positions are out of date: a process that was frozen after it had asked
+        for them may read here what another member has written since.
         Raises StateMismatchError when they disagree and `on_mismatch` is halt, ChangelogError when
         the end is not reached.
         """
@@ -86,6 +89,8 @@ class Restorer:
         try:
             found = self._read(positions, place, go_on)
             wrong = {tp: positions[tp] for tp, standing in found.items() if not standing.agrees}
+            if wrong and not unmoved():
+                return None
             if wrong and self._on_mismatch == "rebuild" and self._rebuilder is not None:
                 for tp in wrong:
                     self._rebuilder.rebuild(found[tp], go_on)

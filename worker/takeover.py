@@ -33,6 +33,7 @@ from worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 
+_ANSWER_MS = 10_000
 _PAUSE_SECONDS = 0.5  # brokers that are away refuse at once
 
 
@@ -113,7 +114,10 @@ class Takeover:
             # Without it every poll below would ask again where to begin, and raise.
             self.consumer.seek(tp, position.offset)
         ledgers = self.restorer.restore(
-            positions, place, between_slices=lambda: self._still_wanted(new, assignment)
+            positions,
+            place,
+            between_slices=lambda: self._still_wanted(new, assignment),
+            unmoved=lambda: self._unmoved(positions),
         )
         if ledgers is None or assignment.gone or not self._mark(positions, ledgers, member):
             return None
@@ -142,6 +146,14 @@ class Takeover:
             for tp in new
         ]
         return self.committer.commit(sends, {}, new, member) is Outcome.KEPT
+
+    def _unmoved(self, positions: dict[TopicPartition, Position]) -> bool:
+        """Whether the group's offsets are still those that the positions were made of."""
+        return all(
+            self.consumer.committed(tp, timeout_ms=_ANSWER_MS)
+            == (position.offset - position.gap if position.committed else None)
+            for tp, position in positions.items()
+        )
 
     def _still_wanted(self, new: set[TopicPartition], assignment: Assignment) -> bool:
         # Every partition is paused: this poll keeps the membership and returns no record.

@@ -32,6 +32,7 @@ class _Slot:
     name: str
     wanted: bool = True
     process: WorkerProcess | None = None
+    released: WorkerProcess | None = None
     started_at: float = 0.0
     starts: int = 0
     quick_ends: int = 0
@@ -67,9 +68,13 @@ class Supervisor:
         self.tick()
 
     def release(self, name: str) -> WorkerProcess | None:
-        """No longer restart a slot; returns its process, which goes on."""
-        self._slots[name].wanted = False
-        return self._slots[name].process
+        """No longer restart a slot; returns its process, which goes on, but each only once."""
+        slot = self._slots[name]
+        slot.wanted = False
+        if slot.process is slot.released:
+            return None
+        slot.released = slot.process
+        return slot.process
 
     def process(self, name: str) -> WorkerProcess | None:
         """Return the running process of a slot."""

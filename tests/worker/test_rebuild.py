@@ -81,7 +81,12 @@ def restored(world, rebuilder, *, committed=None, policy="rebuild"):
     restorer = Restorer(
         KafkaSettings(), "sessions", "test", on_mismatch=policy, rebuilder=rebuilder
     )
-    ledgers = restorer.restore({CLICKS: position}, world.worker.place, between_slices=lambda: True)
+    ledgers = restorer.restore(
+        {CLICKS: position},
+        world.worker.place,
+        between_slices=lambda: True,
+        unmoved=lambda: True,
+    )
     return ledgers[0]
 
 

@@ -121,7 +121,7 @@ class Rebuilder:
 
 @pytest.fixture
 def restore(monkeypatch, make_record):
-    def run(position, *markers, go_on=True, leaves=(), start=0, **options):
+    def run(position, *markers, go_on=True, unmoved=True, leaves=(), start=0, **options):
         log = list(markers)
         monkeypatch.setattr(module.clients, "reader", lambda *_, **__: Reader(start))
 
@@ -134,7 +134,10 @@ def restore(monkeypatch, make_record):
         rebuilder = Rebuilder(log, *leaves)
         restorer = Restorer(KafkaSettings(), "sessions", "test", rebuilder=rebuilder, **options)
         ledgers = restorer.restore(
-            {CLICKS: position}, lambda entry: None, between_slices=lambda: go_on
+            {CLICKS: position},
+            lambda entry: None,
+            between_slices=lambda: go_on,
+            unmoved=lambda: unmoved,
         )
         return (ledgers[0], rebuilder.rebuilt) if leaves else ledgers and ledgers[0]
 
@@ -195,6 +198,13 @@ DISAGREEING = [
     (Position(0, False, 0, 61), [marker_of(6)]),
     (Position(0, False, 0, 61), [marker_of(-1, seen=0, rebuilt=Rebuilt(1, 7, "v"))]),
 ]
+
+
+@pytest.mark.parametrize("on_mismatch", ["halt", "accept", "rebuild"])
+def test_nothing_is_judged_by_offsets_that_have_moved_meanwhile(restore, on_mismatch):
+    position = Position(7, True, 0, 61)
+
+    assert restore(position, exact(8), unmoved=False, on_mismatch=on_mismatch) is None
 
 
 @pytest.mark.parametrize(("position", "markers"), DISAGREEING)

@@ -86,7 +86,7 @@ def taking():
 
 
 def test_every_partition_is_paused_before_the_first_slice_is_read(taking):
-    def restore(positions, place, *, between_slices):
+    def restore(positions, place, *, between_slices, unmoved):
         (paused,) = taking.consumer.pause.call_args_list
         assert set(paused.args) == {LIVE, NEW}
         assert between_slices()
@@ -128,7 +128,7 @@ def test_a_first_start_that_was_not_marked_begins_again(taking, outcome):
 
 @pytest.mark.matrix("F51")
 def test_a_partition_that_is_revoked_meanwhile_is_not_served(taking):
-    def restore(positions, place, *, between_slices):
+    def restore(positions, place, *, between_slices, unmoved):
         taking.assignment.on_partitions_revoked({NEW})
         assert not between_slices()
 
@@ -137,8 +137,22 @@ def test_a_partition_that_is_revoked_meanwhile_is_not_served(taking):
     assert taking.run() == {LIVE}
 
 
+@pytest.mark.parametrize(("committed", "unmoved"), [(None, True), (7, False)])
+def test_offsets_that_another_member_moves_meanwhile_are_noticed(taking, committed, unmoved):
+    told = []
+
+    def restore(positions, place, *, between_slices, unmoved):
+        taking.consumer.committed.return_value = committed
+        told.append(unmoved())
+
+    taking.restorer.restore.side_effect = restore
+    taking.run()
+
+    assert told == [unmoved]
+
+
 def test_a_live_partition_that_is_revoked_in_the_last_slice_stops_the_takeover(taking):
-    def restore(positions, place, *, between_slices):
+    def restore(positions, place, *, between_slices, unmoved):
         taking.assignment.on_partitions_revoked({LIVE})
         return {NEW.partition: Ledger.begun_at(0)}
 

@@ -98,6 +98,15 @@ def test_a_released_slot_is_not_restarted(world):
     assert list(world.supervisor.running()) == []
 
 
+def test_a_process_is_released_once_although_its_slot_is_wanted_again(world):
+    world.supervisor.add("a")
+    first = world.supervisor.release("a")
+    world.supervisor.add("a")
+
+    assert first is not None
+    assert world.supervisor.release("a") is None
+
+
 def test_an_added_slot_whose_process_still_leaves_starts_after_it(world):
     world.supervisor.add("a")
     world.supervisor.release("a")
