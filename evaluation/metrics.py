@@ -34,12 +34,13 @@ def ranks_of(targets_B: Int64, lists_BK: Int64) -> Int64:
 
 def hits(ranks_P: Int64) -> Float64:
     """Return 1 for each target that was in its list."""
-    return (ranks_P != MISSED).astype(np.float64)
+    return np.asarray(ranks_P != MISSED, np.float64)
 
 
 def reciprocal_ranks(ranks_P: Int64) -> Float64:
     """Return 1 / rank, 0 for a miss."""
-    return np.where(ranks_P == MISSED, 0.0, 1.0 / np.maximum(ranks_P, 1))
+    reciprocals_P: Float64 = np.where(ranks_P == MISSED, 0.0, 1.0 / np.maximum(ranks_P, 1))
+    return reciprocals_P
 
 
 def discounted_gains(ranks_P: Int64) -> Float64:
