@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from cli import config, demo, dlq, kafka, replay, topics, train, trainer, verify, worker
+from cli import config, demo, dlq, evaluate, kafka, replay, topics, train, trainer, verify, worker
 
 # Roles that a supervisor restarts: their exit codes say whether that can help.
 _ROLES: Final = frozenset({"worker", "trainer"})
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 for group in (kafka, topics, config, dlq):
     app.add_typer(group.app)
-for command in (demo, worker, trainer, train, replay, verify):
+for command in (demo, worker, trainer, train, evaluate, replay, verify):
     command.register(app)
 
 
