@@ -11,6 +11,7 @@ from model.contents import (
     FILES,
     Bundle,
     GoldenSession,
+    RecentClicks,
     check_content,
     content_hash,
     decode_files,
@@ -34,6 +35,7 @@ __all__ = [
     "GoldenSession",
     "Manifest",
     "Published",
+    "RecentClicks",
     "content_hash",
     "encoder_version",
     "find",
@@ -67,7 +69,10 @@ def publish(store: Store, bundle: Bundle) -> Published:
         name: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()
     }
     manifest = msgspec.structs.replace(
-        bundle.manifest, num_items=len(bundle.catalogue), files=entries
+        bundle.manifest,
+        num_items=len(bundle.catalogue),
+        num_clicks=len(bundle.clicks.rows_E),
+        files=entries,
     )
     written = encode_manifest(manifest)
     check_content(decode_files(decode_manifest(written), files))

@@ -1,12 +1,12 @@
-"""A version in memory, its four files as bytes, and what their values must be; knows no store.
+"""A version in memory, its files as bytes, and what their values must be; knows no store.
 
-Shapes: N items, D dimensions, C index lists.
+Shapes: N items, D dimensions, C index lists, E recent clicks, F features of the ranker.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,17 +18,34 @@ from model.catalogue import Catalogue
 from model.encoders.families import build_encoder
 from model.encoders.session_encoder import EncoderConfig, SessionEncoder
 from model.manifest import BundleError, Manifest
+from model.ranker import RankerWeights, shapes
 from model.tensors import Array, read_tensors, write_tensors
 
 ENCODER: Final = "encoder.safetensors"
 ITEMS: Final = "items.safetensors"
 CATALOGUE: Final = "catalogue.json"
 GOLDEN: Final = "golden.json"
-FILES: Final = (ENCODER, ITEMS, CATALOGUE, GOLDEN)
+CLICKS: Final = "clicks.safetensors"
+RANKER: Final = "ranker.safetensors"
+FILES: Final = (ENCODER, ITEMS, CATALOGUE, GOLDEN, CLICKS, RANKER)
 _NORM_TOLERANCE: Final = 1e-3
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+
+class RecentClicks(NamedTuple):
+    """The latest clicks in log order: rows, unix ms, distance to the one before in the session."""
+
+    rows_E: Int32
+    times_E: Int64
+    to_before_E: Int32
+
+
+def no_clicks() -> RecentClicks:
+    """Return no clicks."""
+    return RecentClicks(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int32))
 
 
 class GoldenSession(Struct, frozen=True):
@@ -51,6 +68,8 @@ class Bundle:
     centroids_CD: Float32 | None = None
     list_numbers_N: Int32 | None = None
     golden: Sequence[GoldenSession] = ()
+    clicks: RecentClicks = field(default_factory=no_clicks)
+    ranker: RankerWeights | None = None
 
 
 def encoder_version(encoder: SessionEncoder) -> str:
@@ -75,6 +94,8 @@ def encode_files(bundle: Bundle) -> dict[str, bytes]:
         ITEMS: write_tensors(_item_tensors(bundle)),
         CATALOGUE: bundle.catalogue.to_json(),
         GOLDEN: msgspec.json.encode(list(bundle.golden)),
+        CLICKS: write_tensors(bundle.clicks._asdict()),
+        RANKER: write_tensors(bundle.ranker._asdict() if bundle.ranker else {}),
     }
 
 
@@ -109,7 +130,25 @@ def decode_files(manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
         centroids_CD=items.get("centroids"),
         list_numbers_N=items.get("list_numbers"),
         golden=golden,
+        clicks=_clicks(manifest, files[CLICKS]),
+        ranker=_ranker(manifest, files[RANKER]),
     )
+
+
+def _clicks(manifest: Manifest, data: bytes) -> RecentClicks:
+    size = (manifest.num_clicks,)
+    tensors = read_tensors(
+        data, {"rows_E": ("I32", size), "times_E": ("I64", size), "to_before_E": ("I32", size)}
+    )
+    return RecentClicks(**tensors)
+
+
+def _ranker(manifest: Manifest, data: bytes) -> RankerWeights | None:
+    if not manifest.features:
+        read_tensors(data, {})
+        return None
+    expected = shapes(len(manifest.features))._asdict()
+    return RankerWeights(**read_tensors(data, {n: ("F32", a.shape) for n, a in expected.items()}))
 
 
 def _encoder(config: EncoderConfig, data: bytes) -> SessionEncoder:
@@ -137,6 +176,7 @@ def _item_tensors(bundle: Bundle) -> dict[str, Array]:
 def check_content(bundle: Bundle) -> None:
     """Raise BundleError for values that must not serve."""
     tensors = _weights(bundle.encoder) | _item_tensors(bundle)
+    tensors |= bundle.ranker._asdict() if bundle.ranker else {}
     for name, array in tensors.items():
         if not np.isfinite(array).all():
             raise BundleError("non_finite", f"{name} holds NaN or infinity")
@@ -154,3 +194,15 @@ def check_content(bundle: Bundle) -> None:
         raise BundleError(
             "catalogue", f"{len(bundle.catalogue)} ids for {len(bundle.vectors_ND)} vectors"
         )
+    _check_clicks(bundle)
+
+
+def _check_clicks(bundle: Bundle) -> None:
+    """Compiled code follows the clicks without checks of its own."""
+    clicks = bundle.clicks
+    if ((clicks.rows_E < 0) | (clicks.rows_E >= len(bundle.vectors_ND))).any():
+        raise BundleError("clicks", "a click is on an item that is not in the catalogue")
+    if (clicks.to_before_E < 0).any():
+        raise BundleError("clicks", "a click comes before the one that its session had before it")
+    if bundle.ranker is not None and (bundle.ranker.scale_F <= 0).any():
+        raise BundleError("ranker", "the scale of a feature is not above 0")

@@ -49,7 +49,10 @@ class IndexFacts(Struct, frozen=True, kw_only=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """A published version. `num_items` and `files` are filled in by `publish`."""
+    """A published version. `num_items`, `num_clicks` and `files` are filled in by `publish`.
+
+    `features` are what the ranker weighs, in order; none without a ranker.
+    """
 
     name: Label
     version: Label
@@ -64,6 +67,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     index: IndexFacts = IndexFacts()
     dtype: Literal["float32"] = "float32"
     num_items: Annotated[int, Meta(ge=0)] = 0
+    num_clicks: Annotated[int, Meta(ge=0)] = 0
+    features: tuple[str, ...] = ()
     files: dict[str, FileEntry] = {}
     schema: Annotated[int, Meta(ge=1)] = SCHEMA
 

@@ -11,7 +11,8 @@ import torch
 
 from trainer.covisitation_start import covisitation_start
 from trainer.evaluate import Score, score, target_ranks, thin
-from trainer.history import History
+from trainer.fusion_learner import FusionLearner
+from trainer.history import History, in_log_order
 from trainer.learner import Learner, queries
 from trainer.windows import Spans, Windows, batches_by_length, concatenate, cut_sessions, gather
 
@@ -49,6 +50,7 @@ class Bootstrapped:
     """A trained learner, its score on sessions it had not seen, and its latest windows."""
 
     learner: Learner
+    fusion: FusionLearner
     holdout: Score
     recent: Windows
     clicks: int
@@ -66,12 +68,17 @@ def choose_dim(num_clicks: int) -> int:
 
 
 def bootstrap(
-    history: History, learner: Learner, plan: Plan, report: Callable[[Advance], None]
+    history: History,
+    learner: Learner,
+    fusion: FusionLearner,
+    plan: Plan,
+    report: Callable[[Advance], None],
 ) -> Bootstrapped:
     """Train `learner` on a log in numbered steps; raises ValueError when nothing can be learnt.
 
-    1. Learn all but the latest sessions for some epochs.  2. Measure on the latest sessions.
-    3. Learn those once, admitting their new items.  4. Set the counts as of the log's end.
+    1. Learn all but the latest sessions for some epochs.  2. Measure on the latest sessions, and
+    fit the ranker on them.  3. Learn those once, admitting their new items.  4. Set the counts as
+    of the log's end.
     """
     spans = cut_sessions(history.start_S, history.stop_S)
     held_out = spans.start_B >= history.num_known_clicks
@@ -82,10 +89,12 @@ def bootstrap(
     _learn_epochs(history.rows_F, known, learner, plan, report)
     last = gather(history.rows_F, holdout)
     measured = _measure(learner, last)
+    _fit_fusion(history, learner, fusion, last)
     _learn_holdout(history, learner, last, plan)
     _set_counts(history, learner)
     return Bootstrapped(
         learner,
+        fusion,
         measured,
         recent=_latest(history.rows_F, spans),
         clicks=learner.progress.clicks,
@@ -137,6 +146,24 @@ def _measure(learner: Learner, windows: Windows) -> Score:
     vectors_ND = learner.items.unit_vectors()
     queries_MD = queries(learner.encoder, vectors_ND, sample)
     return score(target_ranks(queries_MD, vectors_ND, sample.target_rows))
+
+
+def _fit_fusion(
+    history: History, learner: Learner, fusion: FusionLearner, windows: Windows
+) -> None:
+    """Remember the known clicks, fit on sessions that nothing has learnt, remember those too."""
+    known = in_log_order(history, 0, history.holdout_from)
+    fusion.remember(known.rows_B, known.times_B, known.before_B)
+    sample = thin(windows, fusion.max_examples)
+    if len(sample):
+        vectors_ND = learner.items.unit_vectors()
+        fusion.observe(
+            sample, queries(learner.encoder, vectors_ND, sample), vectors_ND, learner.rng
+        )
+        fusion.refit(seed=int(learner.rng.integers(2**31)))
+        num_known = len(known.rows_B)
+        held = in_log_order(history, history.holdout_from, len(history.start_S), first=num_known)
+        fusion.remember(held.rows_B, held.times_B, held.before_B)
 
 
 def _learn_holdout(history: History, learner: Learner, windows: Windows, plan: Plan) -> None:

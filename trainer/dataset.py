@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 import msgspec
 
+from index.click_memory import NO_CLICK
 from trainer.settings import DatasetSettings
 from trainer.windows import CHUNK, CONTEXT, Windows, from_lists
 
@@ -15,7 +16,10 @@ _MAX_APPLICANTS = 100_000
 
 
 class OpenSession(msgspec.Struct, array_like=True):
-    """One user's session: its context and the rows that have not been learnt yet."""
+    """One user's session: its context and the rows that have not been learnt yet.
+
+    `last_click` is the number of its latest click in the memory of clicks.
+    """
 
     session_id: str | None
     last_ms: int
@@ -23,6 +27,7 @@ class OpenSession(msgspec.Struct, array_like=True):
     learnt: int = 0
     hour: int = 0
     clicks_in_hour: int = 0
+    last_click: int = NO_CLICK
 
 
 class BufferState(msgspec.Struct):
@@ -65,6 +70,7 @@ class SessionBuffer:
             self._cut(session)
             self._waiting.pop(user_id, None)
             session.session_id, session.rows, session.learnt = session_id, [], 0
+            session.last_click = NO_CLICK
         self._sessions.move_to_end(user_id)
         session.last_ms = max(session.last_ms, time_ms)
         return session if self._within_cap(session, time_ms) else None

@@ -15,6 +15,7 @@ from stream.click_log import ClickLog
 from trainer import checkpoint, state
 from trainer.bootstrap import Advance, Bootstrapped, Plan, bootstrap, choose_dim, choose_epochs
 from trainer.evaluate import Score
+from trainer.fusion_learner import FusionLearner
 from trainer.gate import Facts, judge, unfit
 from trainer.history import History, read_history
 from trainer.learner import new_learner
@@ -72,8 +73,10 @@ def train_first(
     )
     settings = _chosen(settings, order, len(log))
     learner = new_learner(settings.learning, seed=settings.seed)
+    fusion = FusionLearner(settings.fusion, temperature=learner.temperature)
     targets = cut_sessions(history.start_S, history.stop_S).num_targets
-    trained = bootstrap(history, learner, Plan(order.epochs or choose_epochs(targets)), report)
+    plan = Plan(order.epochs or choose_epochs(targets))
+    trained = bootstrap(history, learner, fusion, plan, report)
     published = _store(trained, store, settings, now_ms)
     if order.checkpoint_dir is not None:
         content = state.capture(_stream_of(trained, history, settings), state.Position())
@@ -113,12 +116,17 @@ def _store(
             "predictions": float(trained.holdout.num),
         },
     )
-    return publish(store, build_bundle(learner, frozen, trained.recent, origin, seed=settings.seed))
+    return publish(
+        store,
+        build_bundle(
+            learner, frozen, trained.recent, origin, fusion=trained.fusion, seed=settings.seed
+        ),
+    )
 
 
 def _stream_of(trained: Bootstrapped, history: History, settings: TrainerSettings) -> StreamLearner:
     """Return a stream learner whose replay buffer holds the log's latest windows."""
-    stream = StreamLearner(trained.learner, settings)
+    stream = StreamLearner(trained.learner, trained.fusion, settings)
     spans = cut_sessions(history.start_S, history.stop_S)
     latest = np.arange(len(spans))[-settings.dataset.replay_windows :]
     stream.replay.add(gather(history.rows_F, spans.select(latest)), trained.learner.rng)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from index.click_memory import NO_CLICK
 from stream.click_log import ClickLog
 from trainer.windows import Bool, Int64
 
@@ -34,6 +35,30 @@ class History:
     def num_known_clicks(self) -> int:
         """Clicks of the sessions that are not held out: they come first."""
         return int(self.stop_S[self.holdout_from - 1])
+
+
+@dataclass(frozen=True, slots=True)
+class LogOrder:
+    """Clicks of some sessions in time order: rows, times, and the number of the one before.
+
+    Numbers count from `first`; NO_CLICK before a session's first click.
+    """
+
+    rows_B: Int64
+    times_B: Int64
+    before_B: Int64
+
+
+def in_log_order(history: History, start: int, stop: int, *, first: int = 0) -> LogOrder:
+    """Return the clicks of the sessions `start..stop` in time order."""
+    clicks = slice(history.start_S[start], history.stop_S[stop - 1])
+    times_B = history.times_F[clicks]
+    order_B = np.argsort(times_B, kind="stable")
+    number_B = np.empty_like(order_B)
+    number_B[order_B] = np.arange(first, first + len(order_B))
+    before_B = np.append(NO_CLICK, number_B[:-1])
+    before_B[history.start_S[start:stop] - clicks.start] = NO_CLICK
+    return LogOrder(history.rows_F[clicks][order_B], times_B[order_B], before_B[order_B])
 
 
 def read_history(log: ClickLog, *, gap_ms: int, holdout_share: float, max_items: int) -> History:

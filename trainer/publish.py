@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from index.candidates import FEATURES
 from index.plan import IndexPlan, plan
 from model.bundle import (
     Bundle,
     Manifest,
     Published,
+    RecentClicks,
     content_hash,
     encoder_version,
     new_version,
@@ -21,6 +23,7 @@ from model.golden import MAX_SESSIONS, golden_sessions
 from model.manifest import GateVerdict, IndexFacts
 from stream.messages import Gate, ModelAnnouncement
 from trainer.evaluate import K
+from trainer.fusion_learner import FusionLearner
 from trainer.gate import Verdict
 from trainer.learner import Learner, queries
 from trainer.stream_learner import Frozen
@@ -40,7 +43,13 @@ class Origin:
 
 
 def build_bundle(
-    learner: Learner, frozen: Frozen, recent: Windows, origin: Origin, *, seed: int
+    learner: Learner,
+    frozen: Frozen,
+    recent: Windows,
+    origin: Origin,
+    *,
+    fusion: FusionLearner,
+    seed: int,
 ) -> Bundle:
     """Return the version that serves what the learner knows now.
 
@@ -56,7 +65,7 @@ def build_bundle(
     queries_MD = queries(frozen.encoder, frozen.vectors_ND, recent).numpy()
     index = plan(vectors_ND, queries_MD, k=K, seed=seed)
     return Bundle(
-        manifest=_manifest(learner, frozen, origin, version=version, index=index),
+        manifest=_manifest(learner, frozen, fusion, origin, version=version, index=index),
         encoder=frozen.encoder,
         catalogue=catalogue,
         vectors_ND=vectors_ND,
@@ -64,6 +73,8 @@ def build_bundle(
         centroids_CD=index.centroids_CD,
         list_numbers_N=index.list_numbers_N,
         golden=golden_sessions(frozen.encoder, vectors_ND, _latest_sessions(recent)),
+        clicks=RecentClicks(*fusion.memory.columns()),
+        ranker=fusion.weights,
     )
 
 
@@ -87,7 +98,13 @@ def announcement(published: Published) -> ModelAnnouncement:
 
 
 def _manifest(
-    learner: Learner, frozen: Frozen, origin: Origin, *, version: str, index: IndexPlan
+    learner: Learner,
+    frozen: Frozen,
+    fusion: FusionLearner,
+    origin: Origin,
+    *,
+    version: str,
+    index: IndexPlan,
 ) -> Manifest:
     reason = ": ".join(part for part in (origin.verdict.reason, origin.verdict.detail) if part)
     return Manifest(
@@ -101,6 +118,7 @@ def _manifest(
         trained_through=dict(origin.trained_through),
         metrics=dict(origin.metrics),
         gate=GateVerdict(verdict=origin.verdict.verdict, reason=reason),
+        features=FEATURES if fusion.weights is not None else (),
         index=IndexFacts(num_lists=index.num_lists, nprobe=index.nprobe, recall=index.recall),
     )
 

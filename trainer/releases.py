@@ -69,10 +69,11 @@ class Releases:
     ) -> Verdict:
         """Bring out what the stream has learnt, in numbered steps.
 
-        1. Freeze and judge.  2. Store, a refused one under another name.  3. Announce.
-        4. Compare with it from here on.  5. Remove old versions.
+        1. Fit the ranker, freeze and judge.  2. Store, a refused one under another name.
+        3. Announce.  4. Compare with it from here on.  5. Remove old versions.
         """
         learner = stream.learner
+        stream.fusion.refit(seed=int(learner.rng.integers(2**31)))
         candidate = _Candidate(
             frozen=Frozen(learner.frozen_encoder(), learner.items.unit_vectors()),
             recent=stream.recent_windows(),
@@ -126,6 +127,7 @@ class Releases:
             candidate.frozen,
             candidate.recent,
             origin,
+            fusion=candidate.stream.fusion,
             seed=self._settings.seed,
         )
         return announcement(publish(self._store, bundle))

@@ -71,6 +71,25 @@ class DatasetSettings(BaseModel):
     )
 
 
+class FusionSettings(BaseModel):
+    """The memory of clicks, and the examples on which the ranker is fitted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_clicks: int = Field(
+        2_097_152, ge=1, description="Clicks remembered for session neighbours and rules."
+    )
+    max_examples: int = Field(
+        12_000, ge=1, description="Predicted clicks kept to fit the ranker on, 8 KB each."
+    )
+    max_step_examples: int = Field(
+        64, ge=1, description="Clicks of one learning step that become examples, 0.3 ms each."
+    )
+    min_examples: int = Field(
+        1_000, ge=1, description="New examples before the ranker is fitted again."
+    )
+
+
 class GateSettings(BaseModel):
     """When a candidate may replace the version that serves."""
 
@@ -127,4 +146,5 @@ class TrainerSettings(BaseModel):
     seed: int = Field(0, ge=0, description="Seed of everything random.")
     learning: LearningSettings = LearningSettings()
     dataset: DatasetSettings = DatasetSettings()
+    fusion: FusionSettings = FusionSettings()
     gate: GateSettings = GateSettings()

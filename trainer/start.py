@@ -5,8 +5,11 @@ import copy
 import structlog
 import torch
 
+from index.candidates import FEATURES
+from index.click_memory import Columns
 from model.bundle import Bundle
 from trainer import checkpoint, state
+from trainer.fusion_learner import FusionLearner
 from trainer.learner import Learner, new_learner
 from trainer.settings import TrainerSettings
 from trainer.stream_learner import Frozen, StreamLearner
@@ -28,11 +31,12 @@ def begin(
         return state.restore(content, settings)
     if serving is not None:
         log.info("continuing from a version", version=serving.manifest.version)
-        return StreamLearner(_learner_of(serving, settings), settings), state.Position()
+        learner = _learner_of(serving, settings)
+        return StreamLearner(learner, _fusion_of(serving, settings), settings), state.Position()
     log.info("starting an empty model")
-    return StreamLearner(new_learner(settings.learning, seed=settings.seed), settings), (
-        state.Position()
-    )
+    learner = new_learner(settings.learning, seed=settings.seed)
+    fusion = FusionLearner(settings.fusion, temperature=learner.temperature)
+    return StreamLearner(learner, fusion, settings), state.Position()
 
 
 def comparable(stream: StreamLearner, serving: Bundle) -> Frozen | None:
@@ -55,3 +59,13 @@ def _learner_of(bundle: Bundle, settings: TrainerSettings) -> Learner:
     learner.items.set_counts(counts_N, manifest.created_at)
     learner.sample_by(counts_N)
     return learner
+
+
+def _fusion_of(bundle: Bundle, settings: TrainerSettings) -> FusionLearner:
+    """Return a fusion learner that continues a version, without its examples."""
+    fusion = FusionLearner(settings.fusion, temperature=settings.learning.temperature)
+    fusion.memory.reach(len(bundle.catalogue))
+    fusion.memory.extend(Columns(*bundle.clicks))
+    if bundle.manifest.features == FEATURES:
+        fusion.weights = bundle.ranker
+    return fusion

@@ -12,12 +12,13 @@ from index.popularity import CountsState
 from model.encoders.session_encoder import EncoderConfig
 from trainer.checkpoint import Content
 from trainer.dataset import BufferState
+from trainer.fusion_learner import FusionLearner
 from trainer.learner import Learner, Progress, new_learner
 from trainer.settings import TrainerSettings
 from trainer.stream_learner import Comparison, StreamLearner
 from trainer.windows import Windows
 
-_LEARNER, _REPLAY, _RECENT = "learner", "replay", "recent"
+_LEARNER, _REPLAY, _RECENT, _FUSION = "learner", "replay", "recent", "fusion"
 _STATE, _CATALOGUE, _SESSIONS = "state", "catalogue", "sessions"
 
 
@@ -70,8 +71,9 @@ def capture(stream: StreamLearner, position: Position) -> Content:
                 "lengths": torch.from_numpy(recent.lengths_B),
                 "first": torch.from_numpy(recent.first_B),
                 "sizes": torch.tensor([len(part) for part in stream.recent]),
-                "waiting": torch.from_numpy(stream.rows_waiting()),
+                "waiting": torch.from_numpy(stream.clicks_waiting()),
             },
+            _FUSION: stream.fusion.tensors(),
         },
         documents={
             _STATE: msgspec.json.encode(learning),
@@ -87,7 +89,9 @@ def restore(content: Content, settings: TrainerSettings) -> tuple[StreamLearner,
     learner = new_learner(settings.learning, seed=settings.seed, config=learning.encoder)
     ids = msgspec.json.decode(content.documents[_CATALOGUE], type=list[str])
     _restore_learner(learner, content.tensors[_LEARNER], ids, learning)
-    stream = StreamLearner(learner, settings)
+    fusion = FusionLearner(settings.fusion, temperature=learner.temperature)
+    fusion.restore(content.tensors[_FUSION])
+    stream = StreamLearner(learner, fusion, settings)
     stream.sessions.restore(msgspec.json.decode(content.documents[_SESSIONS], type=BufferState))
     stream.admission.restore(learning.applicants)
     stream.replay.restore(content.tensors[_REPLAY])
@@ -134,7 +138,7 @@ def _restore_recent(stream: StreamLearner, tensors: dict[str, Tensor]) -> None:
     for indices in np.split(np.arange(len(joined)), edges[:-1] if len(edges) else []):
         if len(indices):
             stream.recent.append(joined.select(indices))
-    stream.restore_rows_waiting(tensors["waiting"].numpy())
+    stream.restore_clicks_waiting(tensors["waiting"].numpy())
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

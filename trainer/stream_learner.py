@@ -12,12 +12,15 @@ from torch import Tensor
 from model.encoders.session_encoder import SessionEncoder
 from trainer.dataset import Admission, SessionBuffer
 from trainer.evaluate import Score, score, target_ranks, thin
+from trainer.fusion_learner import FusionLearner
 from trainer.learner import Learner, Step, queries
 from trainer.replay import ReplayBuffer
 from trainer.settings import TrainerSettings
 from trainer.windows import Int64, Windows, concatenate
 
 _RECENT_TARGETS = 2_000
+
+WaitingClick = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,16 @@ class Comparison:
 class StreamLearner:
     """Session buffer, replay buffer and learner, joined by one step."""
 
-    def __init__(self, learner: Learner, settings: TrainerSettings) -> None:
+    def __init__(self, learner: Learner, fusion: FusionLearner, settings: TrainerSettings) -> None:
         self.learner = learner
+        self.fusion = fusion
         self.sessions = SessionBuffer(settings.dataset)
         self.admission = Admission(settings.dataset)
         self.replay = ReplayBuffer(settings.dataset.replay_windows)
         self.recent: deque[Windows] = deque()
         self.comparison = Comparison()
         self.num_evaluated_items = len(learner.items)
-        self._rows: list[int] = []
+        self._waiting: list[WaitingClick] = []
         self._settings = settings
         self._serving: Frozen | None = None
         share = settings.dataset.replay_share
@@ -74,8 +78,10 @@ class StreamLearner:
             if not self.admission.admits(item_id, len(self.learner.items)):
                 return "not_admitted"
             row = self.learner.admit(item_id, session.rows)
+        number = self.fusion.memory.num_added + len(self._waiting)
+        self._waiting.append((row, time_ms, session.last_click))
+        session.last_click = number
         self.sessions.append(user_id, session, row)
-        self._rows.append(row)
         return None
 
     def step(self, time_ms: int) -> Step | None:
@@ -83,12 +89,15 @@ class StreamLearner:
 
         The step's `num_targets` are the clicks that waited, without those replayed.
         """
-        self.learner.items.count(np.asarray(self._rows, np.int64), time_ms)
-        self._rows = []
+        clicks_B3 = self.clicks_waiting()
+        self._waiting = []
+        self.learner.items.count(clicks_B3[:, 0], time_ms)
         windows = self.sessions.take()
+        if len(windows):
+            self._compare(thin(windows, self._settings.max_predictions))
+        self.fusion.remember(*clicks_B3.T)
         if not len(windows):
             return None
-        self._compare(thin(windows, self._settings.max_predictions))
         replayed = self.replay.sample(
             round(windows.num_targets * self._replay_per_fresh), self.learner.rng
         )
@@ -101,13 +110,13 @@ class StreamLearner:
         """Return the latest learnt windows."""
         return concatenate(list(self.recent))
 
-    def rows_waiting(self) -> Int64:
-        """Return the rows clicked since the last step, not yet counted."""
-        return np.asarray(self._rows, np.int64)
+    def clicks_waiting(self) -> Int64:
+        """Return the clicks since the last step [B, 3]: row, time, number of the one before."""
+        return np.asarray(self._waiting, np.int64).reshape(-1, 3)
 
-    def restore_rows_waiting(self, rows: Int64) -> None:
-        """Take over rows of a checkpoint."""
-        self._rows = rows.tolist()
+    def restore_clicks_waiting(self, clicks_B3: Int64) -> None:
+        """Take over waiting clicks of a checkpoint."""
+        self._waiting = [tuple(click) for click in clicks_B3.tolist()]
 
     def _compare(self, windows: Windows) -> None:
         """Score both versions on the same clicks; an item that neither knew before is a miss."""
@@ -121,6 +130,10 @@ class StreamLearner:
         own_MD = queries(self.learner.encoder, vectors_ND, windows)
         ranks_M = target_ranks(own_MD, vectors_ND, targets_M)
         self.comparison.candidate += score(ranks_M)
+        few = thin(windows, self._settings.fusion.max_step_examples)
+        self.fusion.observe(
+            few, queries(self.learner.encoder, vectors_ND, few), vectors_ND, self.learner.rng
+        )
         if self._serving is not None:
             served_ND = self._serving.vectors_ND
             theirs_MD = queries(self._serving.encoder, served_ND, windows)

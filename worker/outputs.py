@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from index.features import NEAR, NEIGHBOURS, POPULAR, RULES, SESSION
 from stream.batch import Send
 from stream.changelog import (
     MARKER_KEY,
@@ -32,7 +33,14 @@ ItemName = Callable[[int], str]
 
 SESSION_SCHEMA = 1
 _SCORE_DECIMALS = 4
-_RNN, _POPULAR, _NEW = ["rnn"], ["popular"], ["new"]
+_CHANNELS = (
+    (NEAR, "rnn"),
+    (NEIGHBOURS, "knn"),
+    (RULES, "rules"),
+    (POPULAR, "popular"),
+    (SESSION, "session"),
+)
+_NEW = ["new"]
 
 
 class Writer:
@@ -66,7 +74,9 @@ class Writer:
         """Yield one recommendation per click, to the partition with the number of the click's."""
         model = ModelName(name=version.bundle.manifest.name, version=version.name)
         headers = self._headers(seated, version, generation, now_ms)
-        for judged, codes_K, scores_K, popular_from, n, digest, repeat in _rows(seated, answers):
+        for judged, codes_K, scores_K, sources_K, popular_from, n, digest, repeat in _rows(
+            seated, answers
+        ):
             record, event, _ = judged
             header = headers[record.partition]
             recommendation = Recommendation(
@@ -77,7 +87,7 @@ class Writer:
                 model=model,
                 policy=self._ranking.name,
                 generated_at=now_ms,
-                items=_items(codes_K, scores_K, popular_from, item_name),
+                items=_items(codes_K, scores_K, sources_K, item_name),
                 fallback=None if popular_from else "cold",
             )
             place = (self._topics.recommendations, record.partition, event.user_id.encode())
@@ -173,12 +183,12 @@ def session_values(
 
 
 def _rows(seated: Seated, answers: Answers) -> Iterator[tuple[Any, ...]]:
-    """Yield of each click: judged, codes, scores, where popularity begins, n, digest, repeat."""
+    """Yield columns of each click; see `Writer.recommendations` for their order."""
     lists, after = answers.lists, answers.sessions
     # Scores are finite: the index returns no row for a query that is not.
     scores_BK = np.round(lists.scores_BK.astype(np.float64), _SCORE_DECIMALS)
     return zip(
-        *(seated.judged, lists.codes_BK.tolist(), scores_BK.tolist()),
+        *(seated.judged, lists.codes_BK.tolist(), scores_BK.tolist(), lists.sources_BK.tolist()),
         *(lists.popular_from_B.tolist(), after.n_B.tolist(), after.digest_B.tolist()),
         seated.clicks.repeat_B.tolist(),
         strict=True,
@@ -191,20 +201,21 @@ def _trigger(judged: Judged) -> Trigger:
 
 
 def _items(
-    codes_K: list[int], scores_K: list[float], popular_from: int, item_name: ItemName
+    codes_K: list[int], scores_K: list[float], sources_K: list[int], item_name: ItemName
 ) -> list[RecommendedItem]:
-    if popular_from == len(codes_K) and min(codes_K) >= 0:
-        # Nearly every list; 20 items cost 6 µs here, 10 µs below.
-        return [
-            RecommendedItem(item_id=item_name(code), score=score, sources=_RNN)
-            for code, score in zip(codes_K, scores_K, strict=True)
-        ]
     return [
         RecommendedItem(
             item_id=item_name(code),
             score=score,
-            sources=_POPULAR if place >= popular_from else _RNN if code >= 0 else _NEW,
+            sources=_SOURCES[sources] if code >= 0 else _NEW,
         )
-        for place, (code, score) in enumerate(zip(codes_K, scores_K, strict=True))
+        for code, score, sources in zip(codes_K, scores_K, sources_K, strict=True)
         if code != EMPTY
     ]
+
+
+def _names(bits: int) -> list[str]:
+    return [name for bit, name in _CHANNELS if bits & bit]
+
+
+_SOURCES = [_names(bits) for bits in range(sum(bit for bit, _ in _CHANNELS) + 1)]

@@ -13,6 +13,8 @@ from zlib import crc32
 import numpy as np
 import torch
 
+from index.features import NEAR
+from worker.fusion import NUM_NEAR, Ordered
 from worker.ranking import Lists, rank
 from worker.sessions import EMPTY, RING, Sessions
 from worker.settings import RankingSettings
@@ -81,12 +83,18 @@ def recommend(
     advanced = advance(clicks, sessions, version, idle_gap_ms)
     lap("encode")
     excluded_BX = _excluded(advanced.rings_BR, clicks.code_B, ranking)
-    num_candidates = ranking.k + excluded_BX.shape[1]
-    scores_BC, codes_BC = version.index.search(advanced.queries_BD, num_candidates)
+    num_near = max(ranking.k + excluded_BX.shape[1], NUM_NEAR if version.fusion else 0)
+    scores_BC, codes_BC = version.index.search(advanced.queries_BD, num_near)
     codes_BC[~advanced.personal_B] = EMPTY
     lap("search")
+    found = Ordered(codes_BC, scores_BC, np.full(codes_BC.shape, NEAR, np.int32))
+    if version.fusion is not None:
+        found = version.fusion.order(
+            *(advanced.rings_BR, advanced.queries_BD, (scores_BC, codes_BC)),
+            session_items=ranking.exclude != "session",
+        )
     popular = (version.popular_rows_P, version.popular_scores_P)
-    lists = rank(codes_BC, scores_BC, excluded_BX, popular, ranking.k)
+    lists = rank(found, excluded_BX, popular, ranking.k)
     lap("rank")
     return Answers(advanced, lists)
 

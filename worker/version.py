@@ -9,6 +9,7 @@ import numpy as np
 
 from index.item_index import ItemIndex
 from model.bundle import Bundle
+from worker.fusion import Fusion
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -19,7 +20,7 @@ class ServingVersion:
 
     `number` counts the versions of this process from 1; sessions carry it, so that a state of
     another version is never taken for one of this. `popular_rows_P` are rows by falling popularity,
-    `popular_scores_P` their shares of all clicks.
+    `popular_scores_P` their shares of all clicks. Without `fusion` the search by vector decides.
     """
 
     number: int
@@ -27,6 +28,7 @@ class ServingVersion:
     index: ItemIndex
     popular_rows_P: Array
     popular_scores_P: Array
+    fusion: Fusion | None
 
     @property
     def name(self) -> str:
@@ -42,9 +44,13 @@ class ServingVersion:
 def serving_version(
     bundle: Bundle, index: ItemIndex, number: int, num_popular: int
 ) -> ServingVersion:
-    """Join a bundle and its index; ranks the `num_popular` most popular rows."""
+    """Join a bundle and its index; ranks the `num_popular` most popular rows.
+
+    Raises BundleError for a ranker of another release.
+    """
     counts_N = bundle.popularity_N
     count = min(num_popular, len(counts_N))
     order = np.argsort(-counts_N, kind="stable")[:count]
     shares = counts_N[order] / max(float(counts_N.sum()), 1.0)
-    return ServingVersion(number, bundle, index, order.astype(np.int64), shares.astype(np.float32))
+    popular = order.astype(np.int64), shares.astype(np.float32)
+    return ServingVersion(number, bundle, index, *popular, Fusion.of(bundle))

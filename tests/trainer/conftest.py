@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainer.fusion_learner import FusionLearner
 from trainer.learner import Learner, new_learner
 from trainer.settings import LearningSettings, TrainerSettings
 from trainer.stream_learner import StreamLearner
@@ -49,7 +50,9 @@ def make_stream(
                 "dataset": {"batch_targets": 100, "replay_windows": 200, **dataset},
             }
         )
-        return StreamLearner(new_learner(settings.learning, seed=seed), settings)
+        learner = new_learner(settings.learning, seed=seed)
+        fusion = FusionLearner(settings.fusion, temperature=learner.temperature)
+        return StreamLearner(learner, fusion, settings)
 
     return make
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from index.features import NEAR, NEIGHBOURS, POPULAR, SESSION
 from stream.changelog import MARKER_KEY, Entry, Marker, decode
 from stream.dead_letters import parse
 from stream.decoding import DecodeError
@@ -34,7 +35,7 @@ def writer():
 def answered(writer, make_record, make_version):
     """Write one answer per (partition, offset, codes, popular_from); returns the sends."""
 
-    def run(*rows, scores=(0.5,), repeat=False, headers=()):
+    def run(*rows, scores=(0.5,), repeat=False, headers=(), brought_by=NEAR):
         judged = [
             Judged(
                 make_record(offset, partition=partition)._replace(headers=list(headers)),
@@ -49,8 +50,11 @@ def answered(writer, make_record, make_version):
         )
         codes_BK = np.array([codes for _, _, codes, _ in rows])
         scores_BK = np.resize(np.array(scores, np.float32), codes_BK.shape)
+        popular_from_B = np.array([row[3] for row in rows])
+        popular_BK = np.arange(codes_BK.shape[1]) >= popular_from_B[:, None]
+        sources_BK = np.where(popular_BK, POPULAR, brought_by)
         answers = SimpleNamespace(
-            lists=Lists(codes_BK, scores_BK, np.array([row[3] for row in rows])),
+            lists=Lists(codes_BK, scores_BK, sources_BK, popular_from_B),
             sessions=SimpleNamespace(n_B=np.arange(num) + 1, digest_B=np.arange(num) + 0xAB),
         )
         return list(
@@ -86,6 +90,13 @@ def test_each_item_says_where_it_comes_from(
     assert [item.item_id for item in answer.items] == items
     assert [source for item in answer.items for source in item.sources] == sources
     assert answer.fallback == fallback
+
+
+def test_an_item_that_several_channels_brought_names_all_of_them(answered):
+    (send,) = answered((0, 0, [1], 1), brought_by=NEAR | NEIGHBOURS | SESSION)
+
+    (item,) = decode_recommendation(send.value).items
+    assert item.sources == ["rnn", "knn", "session"]
 
 
 def test_an_answer_states_its_click_policy_and_time(answered, make_version):

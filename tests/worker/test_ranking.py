@@ -5,6 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from index import features as bits
+from index.features import NEAR, SESSION
+from worker.fusion import Ordered
 from worker.ranking import rank
 from worker.sessions import EMPTY
 
@@ -14,8 +17,8 @@ POPULAR = (np.arange(20, 40), np.linspace(0.9, 0.1, 20, dtype=np.float32))
 def ranked(candidates, excluded, k):
     codes_BC = np.array([candidates], np.int64)
     scores_BC = np.linspace(1, 0, codes_BC.shape[1], dtype=np.float32)[None]
-    excluded_BX = np.array([excluded], np.int32).reshape(1, -1)
-    return rank(codes_BC, scores_BC, excluded_BX, POPULAR, k)
+    found = Ordered(codes_BC, scores_BC, np.full(codes_BC.shape, NEAR))
+    return rank(found, np.array([excluded], np.int32).reshape(1, -1), POPULAR, k)
 
 
 def test_the_best_candidates_stay_in_their_order():
@@ -34,13 +37,14 @@ def test_popular_items_fill_what_is_missing_and_none_comes_twice():
 
 
 def test_a_list_ends_empty_where_no_item_is_left():
-    lists = rank(
-        np.array([[1]]), np.ones((1, 1), np.float32), np.empty((1, 0), np.int32),
-        (np.array([1, 2]), np.array([0.5, 0.4], np.float32)), 4,
-    )  # fmt: skip
+    found = Ordered(np.array([[1]]), np.ones((1, 1), np.float32), np.array([[NEAR | SESSION]]))
+    popular = (np.array([1, 2]), np.array([0.5, 0.4], np.float32))
+
+    lists = rank(found, np.empty((1, 0), np.int32), popular, 4)
 
     assert lists.codes_BK.tolist() == [[1, 2, EMPTY, EMPTY]]
     assert lists.scores_BK[0].tolist() == pytest.approx([1.0, 0.4, 0.0, 0.0])
+    assert lists.sources_BK[0].tolist() == [NEAR | SESSION, bits.POPULAR, 0, 0]
 
 
 @given(

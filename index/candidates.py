@@ -1,0 +1,64 @@
+"""Candidates of every channel for each session, described by numbers that a ranker weighs.
+
+Knows rows only. Shapes: B sessions, R ring (newest first), M items near the query, C candidates,
+F features, D dimensions, N items. Codes below -1 are newcomers: near the query or not at all.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.click_memory import ClickMemory
+from index.describe import describe_all
+from index.features import FEATURES, Also, Channels, Found, Near, Places, Work
+from index.neighbours import new_scores, new_scratch
+
+__all__ = ["FEATURES", "CandidateMaker", "Found", "Near"]
+
+Int32 = NDArray[np.int32]
+
+MAX_CANDIDATES: Final = 256
+_FROM_POPULAR: Final = 40
+
+
+class CandidateMaker:
+    """Finds and describes candidates; one for each thread, its work space grows with the items."""
+
+    def __init__(self, memory: ClickMemory) -> None:
+        self.memory = memory
+        self._work = _new_work(memory.capacity, memory.num_items)
+        self._popular_P = np.zeros(0, np.int32)
+        self._popular_at = -1
+
+    def find(self, rings_BR: Int32, near: Near, *, session_items: bool) -> Found:
+        """Return the candidates of each session; `session_items` keeps those it holds already.
+
+        `rings_BR` is newest first, -1 where it is empty; a session without a row has none.
+        """
+        self._keep_up()
+        num = len(rings_BR)
+        found = Found(
+            np.full((num, MAX_CANDIDATES), -1, np.int64),
+            np.zeros((num, MAX_CANDIDATES, len(FEATURES)), np.float32),
+            np.zeros((num, MAX_CANDIDATES), np.int32),
+            np.zeros(num, np.int64),
+        )
+        rings_BR = np.ascontiguousarray(rings_BR, np.int32)
+        also = Also(self._popular_P, session_items)
+        describe_all(self.memory.held, rings_BR, near, also, self._work, found)
+        return found
+
+    def _keep_up(self) -> None:
+        memory = self.memory
+        if len(self._work.scratch.seen_N) < memory.num_items:
+            self._work = _new_work(memory.capacity, memory.num_items)
+        if self._popular_at != memory.num_added:
+            self._popular_P = memory.popular(_FROM_POPULAR).astype(np.int32)
+            self._popular_at = memory.num_added
+
+
+def _new_work(capacity: int, num_items: int) -> Work:
+    channels = Channels(*(new_scores(num_items) for _ in range(4)))
+    places = Places(*(np.full(num_items, fill, np.int32) for fill in (-1, -1, 0)))
+    return Work(new_scratch(capacity, num_items), channels, places)

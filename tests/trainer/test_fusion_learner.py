@@ -1,0 +1,93 @@
+"""The trainer's side of fusion: examples before learning, clicks afterwards, a ranker from both."""
+
+import numpy as np
+import pytest
+import torch
+
+from index.click_memory import NO_CLICK
+from trainer.fusion_learner import FusionLearner, rings_before_targets
+from trainer.settings import FusionSettings
+from trainer.windows import from_lists
+
+ITEMS, DIM = 30, 8
+
+
+@pytest.fixture
+def vectors():
+    torch.manual_seed(0)
+    return torch.nn.functional.normalize(torch.randn(ITEMS, DIM), dim=1)
+
+
+@pytest.fixture
+def make_fusion():
+    def make(**settings):
+        return FusionLearner(FusionSettings(max_clicks=500, **settings), temperature=12.0)
+
+    return make
+
+
+def chains(num, *, seed):
+    """Sessions in which n is followed by n + 1."""
+    starts = np.random.default_rng(seed).integers(ITEMS - 4, size=num)
+    return [list(range(start, start + 4)) for start in starts.tolist()]
+
+
+def show(fusion, sessions, vectors, rng):
+    """Have the sessions observed, then remembered."""
+    windows = from_lists(sessions, [1] * len(sessions))
+    queries = vectors[torch.from_numpy(windows.target_rows)] * 0 + vectors[0]
+    fusion.observe(windows, queries, vectors, rng)
+    for rows in sessions:
+        first = fusion.memory.num_added
+        before = np.array([NO_CLICK, *range(first, first + len(rows) - 1)])
+        fusion.remember(np.array(rows), np.zeros(len(rows), np.int64), before)
+
+
+def test_rings_hold_what_came_before_each_target_newest_first():
+    rings, targets = rings_before_targets(from_lists([[4, 5, 6], [7, 8]], [1, 1]))
+
+    assert targets.tolist() == [5, 6, 8]
+    assert rings[:, :3].tolist() == [[4, -1, -1], [5, 4, -1], [7, -1, -1]]
+
+
+def test_a_ranker_comes_with_enough_examples_and_follows_new_ones(make_fusion, vectors):
+    fusion, rng = make_fusion(min_examples=100), np.random.default_rng(0)
+    show(fusion, chains(20, seed=1), vectors, rng)
+    assert not fusion.refit(seed=0)
+    assert fusion.weights is None
+
+    show(fusion, chains(60, seed=2), vectors, rng)
+
+    assert fusion.refit(seed=0)
+    assert fusion.weights is not None
+    assert not fusion.refit(seed=0)
+
+
+def test_vectors_that_are_not_finite_make_no_example(make_fusion, vectors):
+    fusion = make_fusion(min_examples=1)
+    broken = vectors.clone()
+    broken[:] = torch.nan
+
+    show(fusion, chains(20, seed=1), broken, np.random.default_rng(0))
+
+    assert not fusion.refit(seed=0)
+
+
+def test_a_restored_learner_fits_the_same_ranker(make_fusion, vectors):
+    rng = np.random.default_rng(0)
+    one, two = (
+        make_fusion(min_examples=50, max_examples=120),
+        make_fusion(min_examples=50, max_examples=120),
+    )
+    show(one, chains(60, seed=1), vectors, rng)
+    one.refit(seed=0)
+    show(one, chains(40, seed=2), vectors, rng)
+
+    two.restore(one.tensors())
+
+    assert one.refit(seed=3)
+    assert two.refit(seed=3)
+    assert one.weights is not None
+    assert two.weights is not None
+    assert all((a == b).all() for a, b in zip(one.weights, two.weights, strict=True))
+    assert two.memory.num_added == one.memory.num_added

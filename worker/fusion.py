@@ -1,0 +1,82 @@
+"""Candidates of all channels in the learnt order; knows sessions as rings of rows, no items.
+
+Shapes: B sessions, R ring, D item vector, C candidates near the query, T candidates in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from index.candidates import FEATURES, CandidateMaker, Near
+from index.click_memory import ClickMemory, Columns
+from model.bundle import Bundle, BundleError
+from model.ranker import RankerWeights, rank_candidates
+from worker.sessions import EMPTY
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+NUM_NEAR: Final = 120
+
+
+class Ordered(NamedTuple):
+    """Codes best first and EMPTY-padded, their scores (logits), and the channels as bits."""
+
+    codes_BT: Array
+    scores_BT: Array
+    sources_BT: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """What a version knows beside its vectors: the latest clicks and how to weigh channels."""
+
+    maker: CandidateMaker
+    weights: RankerWeights
+    vectors_ND: Array
+    temperature: float
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Fusion | None:
+        """Return a version's fusion, None where it has none to give.
+
+        Raises BundleError `features` for a ranker of features that this release does not make.
+        """
+        if bundle.ranker is None:
+            return None
+        if bundle.manifest.features != FEATURES:
+            raise BundleError("features", "the ranker weighs other features than this release has")
+        memory = ClickMemory(num_items=len(bundle.catalogue))
+        memory.extend(Columns(*bundle.clicks))
+        maker = CandidateMaker(memory)
+        return cls(maker, bundle.ranker, bundle.vectors_ND, bundle.manifest.temperature)
+
+    def order(
+        self, rings_BR: Array, queries_BD: Array, near: tuple[Array, Array], *, session_items: bool
+    ) -> Ordered:
+        """Return the candidates of each session in order; `near` is (cosines, codes) of a search.
+
+        `rings_BR` is oldest first. A session without a row of this version has no candidate.
+        """
+        cosines_BC, codes_BC = near
+        found = self.maker.find(
+            _newest_first(rings_BR),
+            Near(codes_BC, cosines_BC, queries_BD, self.vectors_ND, self.temperature),
+            session_items=session_items,
+        )
+        places_BT, scores_BT = rank_candidates(self.weights, found.features_BCF, found.num_B)
+        at_BT = np.maximum(places_BT, 0)
+        codes_BT = np.take_along_axis(found.codes_BC, at_BT, axis=1)
+        return Ordered(
+            np.where(places_BT < 0, EMPTY, codes_BT),
+            scores_BT,
+            np.take_along_axis(found.sources_BC, at_BT, axis=1),
+        )
+
+
+def _newest_first(rings_BR: Array) -> Array:
+    at_BR = (rings_BR != EMPTY).sum(axis=1)[:, None] - 1 - np.arange(rings_BR.shape[1])
+    turned_BR = np.take_along_axis(rings_BR, np.maximum(at_BR, 0), axis=1)
+    return np.where(at_BR < 0, EMPTY, turned_BR).astype(np.int32)
