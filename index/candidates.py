@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from index.click_memory import ClickMemory
+from index.click_memory import NO_CLICK, ClickMemory
 from index.describe import describe_all
 from index.features import FEATURES, Also, Channels, Found, Near, Places, Work
 from index.neighbours import new_scores, new_scratch
@@ -62,3 +62,12 @@ def _new_work(capacity: int, num_items: int) -> Work:
     channels = Channels(*(new_scores(num_items) for _ in range(4)))
     places = Places(*(np.full(num_items, fill, np.int32) for fill in (-1, -1, 0)))
     return Work(new_scratch(capacity, num_items), channels, places)
+
+
+def compile_now() -> None:
+    """Compile, and cache, everything that a first search would: some seconds of a first start."""
+    memory = ClickMemory(capacity=1, num_items=1)
+    memory.append(np.zeros(1), np.zeros(1), np.full(1, NO_CLICK))
+    one_BD = np.ones((1, 1), np.float32)
+    near = Near(np.zeros((1, 1), np.int64), one_BD, one_BD, one_BD, 1.0)
+    CandidateMaker(memory).find(np.zeros((1, 1), np.int32), near, session_items=True)

@@ -18,6 +18,7 @@ from stream.decoding import DecodeError
 from stream.kafka_types import KafkaConsumer, KafkaError, TopicPartition
 from stream.messages import ModelAnnouncement, decode_announcement
 from worker.metrics import WorkerMetrics
+from worker.sessions import EMPTY, RING
 from worker.version import ServingVersion, serving_version
 
 log = structlog.get_logger(__name__)
@@ -209,6 +210,10 @@ def _warm_up(version: ServingVersion) -> None:
         items_BD = torch.from_numpy(np.ascontiguousarray(vectors_BD))
         hidden_BH = encoder.step(encoder.init_state(len(vectors_BD)), items_BD)
         query_BD = encoder.query(hidden_BH, items_BD)
-    _, rows_BK = version.index.search(query_BD.numpy(), 1)
-    if (rows_BK < 0).any():
+    near = version.index.search(query_BD.numpy(), 1)
+    if (near[1] < 0).any():
         raise BundleError("index", "a query near an item finds no item")
+    if version.fusion is not None:  # a machine's first call compiles for some seconds
+        rings_BR = np.full((len(vectors_BD), RING), EMPTY)
+        rings_BR[:, 0] = np.arange(len(vectors_BD))
+        version.fusion.order(rings_BR, query_BD.numpy(), near, session_items=True)

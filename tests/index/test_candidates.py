@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from index.candidates import FEATURES, MAX_CANDIDATES, CandidateMaker, Near
+from index.candidates import FEATURES, MAX_CANDIDATES, CandidateMaker, Near, compile_now
 from index.click_memory import NO_CLICK, ClickMemory
+from index.describe import describe_all
 from index.features import NEAR, NEIGHBOURS, POPULAR, RULES, SESSION
 
 ITEMS, DIM, SIGMA = 40, 4, 12.0
@@ -146,3 +147,13 @@ def test_items_that_come_later_find_room(memory, vectors):
     found = maker.find(np.full((1, 20), 0), near._replace(vectors_ND=more), session_items=True)
 
     assert ITEMS + 4 in found.codes_BC[0]
+
+
+def test_compiling_ahead_leaves_nothing_to_compile(memory, vectors):
+    compile_now()
+    compiled = len(describe_all.signatures)
+
+    near = Near(np.full((1, 1), -1), np.zeros((1, 1), np.float32), vectors[:1], vectors, SIGMA)
+    CandidateMaker(memory).find(np.full((1, 20), 0), near, session_items=True)
+
+    assert len(describe_all.signatures) == compiled
