@@ -6,7 +6,7 @@ import pytest
 
 from stream.local_kafka import LocalKafka
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.always]
 
 
 @pytest.fixture

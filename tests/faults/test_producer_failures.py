@@ -8,7 +8,7 @@ from kafka.errors import KafkaTimeoutError
 
 from stream import clients
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.always]
 
 
 class FailingOnce:
