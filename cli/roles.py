@@ -20,6 +20,7 @@ def run_role(construct: Callable[[], Role], *, name: str) -> None:
     """
     import structlog
 
+    from cli.memory import freed_memory_returned
     from stream.exit_codes import BUG, exit_code
 
     log = structlog.get_logger(name)
@@ -40,7 +41,8 @@ def run_role(construct: Callable[[], Role], *, name: str) -> None:
         run, stop_role = construct()
         _collect_rarely()
         stop.append(stop_role)
-        run()
+        with freed_memory_returned():
+            run()
     except Exception as error:
         code = exit_code(error)
         # A known cause is said in its message; only a bug needs the stack.

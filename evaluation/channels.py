@@ -5,16 +5,24 @@ Shapes: B clicks, C candidates, X excluded codes, K items of a list.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from index.candidates import FEATURES, Found
+from index.features import NEIGHBOURS, POPULAR, RULES
 from worker.recommender import Advanced
 from worker.sessions import EMPTY
 from worker.settings import RankingSettings
 from worker.version import ServingVersion
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+_OTHERS: Final = (
+    ("knn", NEIGHBOURS, "neighbours"),
+    ("rules", RULES, "after"),
+    ("popular", POPULAR, "short_count"),
+)
 
 
 def channels(
@@ -25,9 +33,26 @@ def channels(
     What the lists leave out these leave out too; popularity fills none of them up.
     """
     excluded_BX = advanced.rings_BR if ranking.exclude == "session" else advanced.rings_BR[:, :0]
-    _, near_BC = version.index.search(advanced.queries_BD, ranking.k + excluded_BX.shape[1])
+    scores_BC, near_BC = version.index.search(advanced.queries_BD, ranking.k + excluded_BX.shape[1])
     near_BC[~advanced.personal_B] = EMPTY
-    return {"rnn": _best(near_BC, excluded_BX, ranking.k)}
+    lists = {"rnn": _best(near_BC, excluded_BX, ranking.k)}
+    if version.fusion is not None:
+        found = version.fusion.find(
+            *(advanced.rings_BR, advanced.queries_BD, (scores_BC, near_BC)),
+            session_items=ranking.exclude != "session",
+        )
+        for name, source, feature in _OTHERS:
+            lists[name] = _brought_by(found, source, feature, ranking.k)
+    return lists
+
+
+def _brought_by(found: Found, source: int, feature: str, k: int) -> Array:
+    """Return the candidates of one channel by the feature that is its score."""
+    score_BC = found.features_BCF[:, :, FEATURES.index(feature)]
+    score_BC = np.where(found.sources_BC & source, score_BC, -np.inf)
+    order_BK = np.argsort(-score_BC, axis=1, kind="stable")[:, :k]
+    codes_BK = np.take_along_axis(found.codes_BC, order_BK, axis=1)
+    return np.where(np.isneginf(np.take_along_axis(score_BC, order_BK, axis=1)), EMPTY, codes_BK)
 
 
 def _best(codes_BC: Array, excluded_BX: Array, k: int) -> Array:

@@ -24,7 +24,8 @@ from trainer.settings import TrainerSettings
 from trainer.stream_learner import Frozen, StreamLearner
 from trainer.windows import cut_sessions, gather
 
-_HOLDOUT_SHARE = 0.05
+_LEAST_HOLDOUT, _MOST_HOLDOUT = 0.05, 0.2
+_HOLDOUT_CLICKS = 3_000  # enough to fit the ranker on
 
 
 class TrainingFailedError(RuntimeError):
@@ -68,7 +69,7 @@ def train_first(
     history = read_history(
         log,
         gap_ms=int(settings.dataset.idle_gap_minutes * 60_000),
-        holdout_share=_HOLDOUT_SHARE,
+        holdout_share=_holdout_share(len(log)),
         max_items=settings.dataset.max_items,
     )
     settings = _chosen(settings, order, len(log))
@@ -82,6 +83,11 @@ def train_first(
         content = state.capture(_stream_of(trained, history, settings), state.Position())
         checkpoint.write(order.checkpoint_dir, content)
     return FirstVersion(published, trained.holdout, len(learner.items), trained.clicks)
+
+
+def _holdout_share(num_clicks: int) -> float:
+    share = _HOLDOUT_CLICKS / max(num_clicks, 1)
+    return min(_MOST_HOLDOUT, max(_LEAST_HOLDOUT, share))
 
 
 def _chosen(settings: TrainerSettings, order: Order, num_clicks: int) -> TrainerSettings:
@@ -130,5 +136,5 @@ def _stream_of(trained: Bootstrapped, history: History, settings: TrainerSetting
     spans = cut_sessions(history.start_S, history.stop_S)
     latest = np.arange(len(spans))[-settings.dataset.replay_windows :]
     stream.replay.add(gather(history.rows_F, spans.select(latest)), trained.learner.rng)
-    stream.recent.append(trained.recent)
+    stream.restore_recent([trained.recent])
     return stream

@@ -22,6 +22,7 @@ from trainer.settings import LearningSettings
 from trainer.windows import Int64, Windows
 
 _LENGTH_EDGES = (4, 8, 16)  # windows of similar length share one padded encoder call
+_FULL_STEP = 1024  # targets
 _SAMPLER_STEPS = 8  # steps between two readings of the counts: O(items) each
 
 
@@ -128,7 +129,8 @@ class Learner:
         assert leaf_UD.grad is not None
         if not (float(norm) <= self._settings.max_gradient_norm and leaf_UD.grad.isfinite().all()):
             return self._refuse(value, num_targets, "gradient")
-        self.dense.step(rate=rate)
+        # A step of Adam is as long whatever the batch: few clicks must not move the encoder as far.
+        self.dense.step(rate=rate * min(1.0, num_targets / _FULL_STEP))
         # The loss is a mean; this factor makes a row's step independent of the batch size.
         gradient_UD = leaf_UD.grad * num_targets**0.5
         self._adagrad.step(

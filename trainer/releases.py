@@ -14,7 +14,7 @@ from trainer.learner import queries
 from trainer.publish import Origin, announcement, build_bundle
 from trainer.settings import TrainerSettings
 from trainer.stream_learner import Frozen, StreamLearner
-from trainer.windows import Windows
+from trainer.windows import Windows, empty
 
 log = structlog.get_logger(__name__)
 
@@ -139,11 +139,16 @@ class Releases:
             dim=candidate.frozen.encoder.dim,
             max_norm_deviation=settings.max_norm_deviation,
         )
+        # While there are too few clicks nothing is decided by coverage, which is dear to measure.
+        early = compared.serving.num < settings.min_clicks and self.extensions < (
+            settings.max_extensions
+        )
+        recent = empty() if early and self._frozen is not None else candidate.recent
         serving = None
         if self._frozen is not None:
-            serving = _facts(self._frozen, compared.serving, candidate.recent)
+            serving = _facts(self._frozen, compared.serving, recent)
         return judge(
-            _facts(candidate.frozen, compared.candidate, candidate.recent),
+            _facts(candidate.frozen, compared.candidate, recent),
             serving,
             settings,
             defect=defect,
@@ -152,6 +157,8 @@ class Releases:
 
 
 def _facts(version: Frozen, score: Score, recent: Windows) -> Facts:
+    if not len(recent):
+        return Facts(len(version.vectors_ND), score)
     queries_MD = queries(version.encoder, version.vectors_ND, recent)
     return Facts(len(version.vectors_ND), score, coverage(queries_MD, version.vectors_ND))
 

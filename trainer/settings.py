@@ -86,7 +86,7 @@ class FusionSettings(BaseModel):
         64, ge=1, description="Clicks of one learning step that become examples, 0.3 ms each."
     )
     min_examples: int = Field(
-        1_000, ge=1, description="New examples before the ranker is fitted again."
+        300, ge=1, description="New examples before the ranker is fitted again."
     )
 
 

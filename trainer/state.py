@@ -135,9 +135,8 @@ def _restore_learner(
 def _restore_recent(stream: StreamLearner, tensors: dict[str, Tensor]) -> None:
     joined = Windows(*(tensors[name].numpy() for name in ("rows", "lengths", "first")))
     edges = np.cumsum(tensors["sizes"].numpy())
-    for indices in np.split(np.arange(len(joined)), edges[:-1] if len(edges) else []):
-        if len(indices):
-            stream.recent.append(joined.select(indices))
+    parts = np.split(np.arange(len(joined)), edges[:-1] if len(edges) else [])
+    stream.restore_recent(joined.select(indices) for indices in parts if len(indices))
     stream.restore_clicks_waiting(tensors["waiting"].numpy())
 
 

@@ -4,6 +4,7 @@ Everything it does follows from its state and its calls, so a checkpoint continu
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -52,6 +53,7 @@ class StreamLearner:
         self.comparison = Comparison()
         self.num_evaluated_items = len(learner.items)
         self._waiting: list[WaitingClick] = []
+        self._num_recent = 0
         self._settings = settings
         self._serving: Frozen | None = None
         share = settings.dataset.replay_share
@@ -110,6 +112,11 @@ class StreamLearner:
         """Return the latest learnt windows."""
         return concatenate(list(self.recent))
 
+    def restore_recent(self, parts: Iterable[Windows]) -> None:
+        """Take over the latest windows of a checkpoint, or of a log."""
+        self.recent = deque(parts)
+        self._num_recent = sum(part.num_targets for part in self.recent)
+
     def clicks_waiting(self) -> Int64:
         """Return the clicks since the last step [B, 3]: row, time, number of the one before."""
         return np.asarray(self._waiting, np.int64).reshape(-1, 3)
@@ -141,6 +148,6 @@ class StreamLearner:
 
     def _keep_recent(self, windows: Windows) -> None:
         self.recent.append(windows)
-        excess = sum(part.num_targets for part in self.recent) - _RECENT_TARGETS
-        while excess >= self.recent[0].num_targets:
-            excess -= self.recent.popleft().num_targets
+        self._num_recent += windows.num_targets
+        while self._num_recent - _RECENT_TARGETS >= self.recent[0].num_targets:
+            self._num_recent -= self.recent.popleft().num_targets

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from index.candidates import FEATURES, CandidateMaker, Near
+from index.candidates import FEATURES, CandidateMaker, Found, Near
 from index.click_memory import ClickMemory, Columns
 from model.bundle import Bundle, BundleError
 from model.ranker import RankerWeights, rank_candidates
@@ -60,12 +60,7 @@ class Fusion:
 
         `rings_BR` is oldest first. A session without a row of this version has no candidate.
         """
-        cosines_BC, codes_BC = near
-        found = self.maker.find(
-            _newest_first(rings_BR),
-            Near(codes_BC, cosines_BC, queries_BD, self.vectors_ND, self.temperature),
-            session_items=session_items,
-        )
+        found = self.find(rings_BR, queries_BD, near, session_items=session_items)
         places_BT, scores_BT = rank_candidates(self.weights, found.features_BCF, found.num_B)
         at_BT = np.maximum(places_BT, 0)
         codes_BT = np.take_along_axis(found.codes_BC, at_BT, axis=1)
@@ -73,6 +68,17 @@ class Fusion:
             np.where(places_BT < 0, EMPTY, codes_BT),
             scores_BT,
             np.take_along_axis(found.sources_BC, at_BT, axis=1),
+        )
+
+    def find(
+        self, rings_BR: Array, queries_BD: Array, near: tuple[Array, Array], *, session_items: bool
+    ) -> Found:
+        """Return the candidates of each session, with their features, in no order."""
+        cosines_BC, codes_BC = near
+        return self.maker.find(
+            _newest_first(rings_BR),
+            Near(codes_BC, cosines_BC, queries_BD, self.vectors_ND, self.temperature),
+            session_items=session_items,
         )
 
 

@@ -5,6 +5,7 @@ It knows the order of these steps; what is read and how it is checked is the res
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class Takeover:
             assignment.live |= new
             assignment.new -= new
             self.metrics.restore.observe(time.monotonic() - started)
+            gc.collect()  # readers of the restore are cycles with megabytes of buffers
             log.info("sessions restored", partitions=sorted(tp.partition for tp in new))
         self._resume_live(assignment, partitions)
 

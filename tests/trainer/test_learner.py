@@ -44,6 +44,21 @@ def test_only_rows_of_the_step_move(make_learner):
     assert len(moved) <= 3 + 5
 
 
+def test_a_step_of_few_clicks_moves_the_encoder_less(make_learner):
+    moved = []
+    for num in (1, 300):
+        learner = make_learner(items=30)
+        before = [weight.clone() for weight in learner.encoder.parameters()]
+        learner.learn(ring_windows(num))
+        after = learner.encoder.parameters()
+        with torch.no_grad():
+            moved.append(
+                max(float((a - b).abs().max()) for a, b in zip(before, after, strict=True))
+            )
+
+    assert 0 < moved[0] < 0.1 * moved[1]
+
+
 def test_equal_seeds_give_equal_weights_whatever_the_global_generator_does(make_learner):
     weights = []
     for noise in (1, 2):
