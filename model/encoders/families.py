@@ -3,10 +3,20 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from model.encoders.cnn import CNNEncoder
 from model.encoders.gru import GRUEncoder
+from model.encoders.lstm import LSTMEncoder
+from model.encoders.mingru import MinGRUEncoder
+from model.encoders.mlp import MLPEncoder
 from model.encoders.session_encoder import EncoderConfig, SessionEncoder
 
-FAMILIES: Final[Mapping[str, Callable[[EncoderConfig], SessionEncoder]]] = {"gru": GRUEncoder}
+FAMILIES: Final[Mapping[str, Callable[[EncoderConfig], SessionEncoder]]] = {
+    "cnn": CNNEncoder,
+    "gru": GRUEncoder,
+    "lstm": LSTMEncoder,
+    "mingru": MinGRUEncoder,
+    "mlp": MLPEncoder,
+}
 
 
 def build_encoder(config: EncoderConfig) -> SessionEncoder:

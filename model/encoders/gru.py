@@ -18,15 +18,11 @@ class GRUEncoder(SessionEncoder):
         super().__init__(config, state_dim=config.dim)
         self.gru = nn.GRU(config.dim, config.dim, batch_first=True)
         self.readout = nn.Linear(config.dim, config.dim, bias=False)
-        self.last = nn.Linear(config.dim, config.dim, bias=False)
-        # Components of a unit vector are about 1/sqrt(D): without this the gates hardly move.
-        self._input_scale = 0.5 * config.dim**0.5
-        with torch.no_grad():
-            self.last.weight.copy_(0.5 * torch.eye(config.dim))
+        self.last = self.newest_item_matrix()
 
     def step(self, state_BS: Tensor, x_BD: Tensor) -> Tensor:
         """Return the states after one more item each."""
-        input_BH = x_BD * self._input_scale
+        input_BH = x_BD * self.input_scale
         return torch.gru_cell(input_BH, state_BS, *self.gru.all_weights[0])
 
     def query(self, state_BS: Tensor, x_BD: Tensor) -> Tensor:
@@ -36,7 +32,7 @@ class GRUEncoder(SessionEncoder):
     def forward(self, x_BTD: Tensor, lengths_B: Tensor) -> Tensor:
         """Return unit queries [B, T, D]; causal, so padding at the end changes nothing before."""
         x_BTD = dropout(x_BTD, self.config.dropout, self.training)
-        hidden_BTH, _ = self.gru(x_BTD * self._input_scale)
+        hidden_BTH, _ = self.gru(x_BTD * self.input_scale)
         return self.query(hidden_BTH, x_BTD)
 
     def encode(self, x_BTD: Tensor, lengths_B: Tensor) -> Tensor:
@@ -44,7 +40,7 @@ class GRUEncoder(SessionEncoder):
         x_BTD, lengths_B = self.last_window(x_BTD, lengths_B)
         if x_BTD.shape[1] == 0:
             return self.init_state(len(x_BTD))
-        hidden_BTH, _ = self.gru(x_BTD * self._input_scale)
+        hidden_BTH, _ = self.gru(x_BTD * self.input_scale)
         last_B = (lengths_B - 1).clamp(min=0)
         state_BH = hidden_BTH[torch.arange(len(x_BTD)), last_B]
         return torch.where((lengths_B > 0)[:, None], state_BH, 0.0)

@@ -33,6 +33,8 @@ class SessionEncoder(nn.Module, ABC):
         self.dim = config.dim
         self.window = config.window
         self.state_dim = state_dim
+        # Components of a unit vector are about 1/sqrt(D): without this, gates hardly move.
+        self.input_scale = 0.5 * config.dim**0.5
 
     def init_state(self, num_sessions: int) -> Tensor:
         """Return the state [B, S] of sessions without items."""
@@ -64,6 +66,16 @@ class SessionEncoder(nn.Module, ABC):
             stepped_BS = self.step(state_BS, x_BTD[:, position])
             state_BS = torch.where((position < lengths_B)[:, None], stepped_BS, state_BS)
         return state_BS
+
+    def newest_item_matrix(self) -> nn.Linear:
+        """Return the A of a query `W h + A x` that has learnt nothing: half an identity.
+
+        Items of the same sessions start near each other, so the newest one alone is a fair query.
+        """
+        matrix = nn.Linear(self.dim, self.dim, bias=False)
+        with torch.no_grad():
+            matrix.weight.copy_(0.5 * torch.eye(self.dim))
+        return matrix
 
     def last_window(self, x_BTD: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return each session's last `window` items, moved to the front, and their number."""

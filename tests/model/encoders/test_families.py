@@ -3,16 +3,20 @@
 Shapes: B sessions, T items, S state, D item vector.
 """
 
+from collections.abc import Callable
+
+import msgspec
 import pytest
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from model.contents import Bundle, decode_files, encode_files, encoder_version
 from model.encoders.families import FAMILIES, build_encoder
 from model.encoders.session_encoder import EncoderConfig, SessionEncoder
 
 DIM, WINDOW, TOLERANCE = 16, 6, 1e-5
+LEAST_COSINE = 0.2
 
 
 @pytest.fixture(params=sorted(FAMILIES))
@@ -125,12 +129,16 @@ def test_the_state_stays_finite_after_ten_thousand_steps(encoder: SessionEncoder
     assert encoder.query(state_BS, x_TBD[0]).isfinite().all()
 
 
-def test_saved_weights_give_the_same_encoder(encoder: SessionEncoder) -> None:
-    again = build_encoder(encoder.config).eval().requires_grad_(False)
+def test_a_stored_encoder_comes_back_as_it_was(
+    encoder: SessionEncoder, make_bundle: Callable[..., Bundle]
+) -> None:
+    bundle = make_bundle(encoder=encoder, dim=DIM)
+    manifest = msgspec.structs.replace(bundle.manifest, num_items=30, encoder=encoder.config)
     x_BTD, lengths_B = items(3, 5), torch.full((3,), 5)
 
-    again.load_state_dict(load(save(encoder.state_dict())))
+    again = decode_files(manifest, encode_files(bundle)).encoder
 
+    assert encoder_version(again) == encoder_version(encoder)
     assert torch.equal(again(x_BTD, lengths_B), encoder(x_BTD, lengths_B))
 
 
@@ -141,6 +149,17 @@ def test_an_item_never_trained_on_needs_nothing_special(encoder: SessionEncoder)
 
     assert queries_BTD.isfinite().all()
     assert_close(queries_BTD, stepped(encoder, newcomer_BTD)[1])
+
+
+def test_an_encoder_that_has_learnt_nothing_looks_near_the_newest_item(
+    encoder: SessionEncoder,
+) -> None:
+    x_BTD = items(100, 10)
+
+    queries_BTD = encoder(x_BTD, torch.full((100,), 10))
+
+    cosine_BT = (queries_BTD * x_BTD).sum(dim=2)
+    assert float(cosine_BT.mean()) > LEAST_COSINE
 
 
 def test_inputs_are_dropped_while_learning_only(encoder: SessionEncoder) -> None:
