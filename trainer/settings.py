@@ -11,7 +11,9 @@ class LearningSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    family: Literal["gru"] = Field("gru", description="Session encoder of a new model.")
+    family: Literal["cnn", "gru", "lstm", "mingru", "mlp"] = Field(
+        "gru", description="Session encoder of a new model."
+    )
     dim: int = Field(128, ge=4, le=1024, description="Dimensions of item vectors and queries.")
     dropout: float = Field(0.4, ge=0, lt=1, description="Dropout on item inputs while learning.")
     window: int = Field(
