@@ -48,7 +48,9 @@ class Fusion:
             return None
         if bundle.manifest.features != FEATURES:
             raise BundleError("features", "the ranker weighs other features than this release has")
-        memory = ClickMemory(num_items=len(bundle.catalogue))
+        # A version adds no click of its own: room for those that it came with.
+        num_clicks = max(1, len(bundle.clicks.rows_E))
+        memory = ClickMemory(capacity=num_clicks, num_items=len(bundle.catalogue))
         memory.extend(Columns(*bundle.clicks))
         maker = CandidateMaker(memory)
         return cls(maker, bundle.ranker, bundle.vectors_ND, bundle.manifest.temperature)
