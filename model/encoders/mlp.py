@@ -13,6 +13,7 @@ from torch.nn.functional import dropout, normalize
 from model.encoders.session_encoder import EncoderConfig, SessionEncoder
 
 _FIRST_DECAY = 0.8
+_FIRST_READOUT = 0.4
 
 
 class MLPEncoder(SessionEncoder):
@@ -24,6 +25,9 @@ class MLPEncoder(SessionEncoder):
         self.hidden = nn.Linear(2 * config.dim, config.dim)
         self.readout = nn.Linear(config.dim, config.dim, bias=False)
         self.last = self.newest_item_matrix()
+        with torch.no_grad():
+            # The newest item, of which `last` makes a fair query, must not drown in noise.
+            self.readout.weight.mul_(_FIRST_READOUT)
 
     def step(self, state_BS: Tensor, x_BD: Tensor) -> Tensor:
         """Return the states after one more item each."""
