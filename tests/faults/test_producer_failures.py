@@ -67,6 +67,7 @@ def test_a_batch_whose_producer_fails_is_answered_again(
 
     assert len(made) == 2
     assert worker.value("commit_failures_total", reason="rolled_back") == 1
+    assert worker.value("recommendations_repeated_total") == 0  # they were undone, not kept
     report = system.verify()
     assert report.violations == []
     assert (report.clicks, report.pending, report.sessions, report.states) == (80, 0, 5, 5)

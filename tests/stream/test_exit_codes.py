@@ -6,6 +6,7 @@ from kafka import errors
 from stream import exit_codes
 from stream.changelog import ChangelogError, StateMismatchError
 from stream.clients import KafkaUnreachableError
+from stream.exactly_once import FencedError
 from stream.positions import OffsetGapError
 from stream.progress import PartitionStalledError
 from stream.topics import TopicMismatchError
@@ -23,6 +24,7 @@ from stream.topics import TopicMismatchError
         (errors.KafkaTimeoutError("x"), exit_codes.UNAVAILABLE),
         (KafkaUnreachableError("x"), exit_codes.UNAVAILABLE),
         (errors.FencedInstanceIdError("x"), exit_codes.UNAVAILABLE),
+        (FencedError("x"), exit_codes.UNAVAILABLE),
         (PartitionStalledError("x"), exit_codes.UNAVAILABLE),
         (ConnectionResetError(), exit_codes.UNAVAILABLE),
         (errors.GroupAuthorizationFailedError("x"), exit_codes.FORBIDDEN),

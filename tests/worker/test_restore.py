@@ -93,14 +93,16 @@ def test_more_users_than_may_live_are_taken_in(place, sessions):
 class Reader:
     """A consumer whose topic holds the given records."""
 
-    def __init__(self, start):
+    def __init__(self, start, isolation="read_committed"):
         self._start = start
+        self._isolation = isolation
 
     def beginning_offsets(self, partitions, timeout_ms):
         return {partition: self._start for partition in partitions}
 
     def end_offsets(self, partitions, timeout_ms):
-        return {partition: 1 for partition in partitions}
+        end = 1 if self._isolation == "read_uncommitted" else 0  # a transaction is open
+        return {partition: end for partition in partitions}
 
     def close(self):
         pass
@@ -123,9 +125,14 @@ class Rebuilder:
 def restore(monkeypatch, make_record):
     def run(position, *markers, go_on=True, unmoved=True, leaves=(), start=0, **options):
         log = list(markers)
-        monkeypatch.setattr(module.clients, "reader", lambda *_, **__: Reader(start))
+        monkeypatch.setattr(
+            module.clients,
+            "reader",
+            lambda *_, isolation="read_committed", **__: Reader(start, isolation),
+        )
 
         def read(reader, ends, *, between_slices):
+            assert set(ends.values()) == {1}, "it must wait for the end of an open transaction"
             for marker in log:
                 yield make_record(key=MARKER_KEY, value=encode_marker(marker), partition=0)
             between_slices()

@@ -60,10 +60,12 @@ def test_a_rebalance_moves_sessions_and_loses_nothing(
     first = system.start_worker()
     wait_until(lambda: first.value("assigned_partitions") == 2, 30, "the first holds everything")
     load = start_load(system, seed=1)
+    wait_until(lambda: first.value("sessions") == 60, 30, "the first knows every user")
 
     second = system.start_worker()
     wait_until(lambda: second.value("clicks_total") > 50, 30, "the second answers clicks")
     wait_until(lambda: first.value("assigned_partitions") == 1, 30, "they share the partitions")
+    wait_until(lambda: first.value("sessions") < 60, 30, "the first forgets who went")
     second.stop()
     wait_until(lambda: first.value("assigned_partitions") == 2, 30, "the first takes over")
     sent = load.stop()
