@@ -142,9 +142,9 @@ def _committer(
 
 
 def _follower(settings: Settings, metrics: WorkerMetrics) -> VersionFollower:
+    from index.candidates import RING
     from stream import clients
     from worker.refresh import VersionFollower, VersionLoader
-    from worker.sessions import RING
 
     kafka, own = settings.kafka, settings.worker
     # A list may have to leave out a whole session and the click itself.

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from evaluation.recorded import Recorded
+from index.candidates import RING
 from model.store import Store
 from stream.messages import ModelAnnouncement
 from trainer.bootstrap import Advance
 from trainer.first import FirstVersion, Order, train_first
 from trainer.settings import TrainerSettings
 from worker.refresh import VersionLoader
-from worker.sessions import RING
 from worker.version import ServingVersion
 
 _MINUTE_MS: Final = 60_000

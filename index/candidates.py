@@ -19,6 +19,8 @@ __all__ = ["FEATURES", "CandidateMaker", "Found", "Near"]
 Int32 = NDArray[np.int32]
 
 MAX_CANDIDATES: Final = 256
+NUM_NEAR: Final = 120  # candidates by vector, in serving as in the examples that fit the ranker
+RING: Final = 20  # clicks of a session that are looked at, likewise
 _FROM_POPULAR: Final = 40
 
 

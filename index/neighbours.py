@@ -67,6 +67,16 @@ def clear(scores: Scores, num: int) -> None:
 
 
 @compiled
+def add(scores: Scores, num: int, row: int, value: float) -> int:
+    """Add to a row's score; returns how many rows have one, `num` before."""
+    if scores.score_N[row] == 0.0:
+        scores.touched_N[num] = row
+        num += 1
+    scores.score_N[row] += value
+    return num
+
+
+@compiled
 def neighbour_scores(held: Held, items_H: Int32, scratch: Scratch, scores: Scores) -> int:
     """Score what the nearest sessions contain; return how many rows have a score."""
     num_sessions = _sessions_that_share(held, items_H, scratch)
@@ -152,10 +162,8 @@ def _add_session(
             scratch.seen_N[row] = mark
             rarity = np.log(1.0 + held.num_added / (1.0 + held.facts.long_N[row]))
             away = abs(links.position_E[place] - scratch.shared_E[start])
-            if scores.score_N[row] == 0.0:
-                scores.touched_N[num] = row
-                num += 1
-            scores.score_N[row] += weight * (1.0 + rarity) * np.exp(-_DISTANCE_DECAY * away)
+            value = weight * (1.0 + rarity) * np.exp(-_DISTANCE_DECAY * away)
+            num = add(scores, num, row, value)
         if links.to_next_E[place] == 0:
             return num
         number += links.to_next_E[place]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from index.click_memory import Held, Links
 from index.compiled import compiled
-from index.neighbours import Scores
+from index.neighbours import Scores, add
 
 Int64 = NDArray[np.int64]
 
@@ -43,11 +43,11 @@ def rule_scores(
             there = at % capacity
             step += 1
             row = links.item_E[there]
-            num_after = _add(after, num_after, row, 1.0 / step)
+            num_after = add(after, num_after, row, 1.0 / step)
             if step == 1:
-                num_next = _add(next_, num_next, row, 1.0)
+                num_next = add(next_, num_next, row, 1.0)
                 if before >= 0 and _came_after(links, number, oldest, before):
-                    num_pair = _add(pair, num_pair, row, 1.0)
+                    num_pair = add(pair, num_pair, row, 1.0)
         if links.to_same_item_E[place] == 0:
             break
         number -= links.to_same_item_E[place]
@@ -61,12 +61,3 @@ def _came_after(links: Links, number: int, oldest: int, before: int) -> bool:
     if distance == 0 or number - distance < oldest:
         return False
     return bool(links.item_E[(number - distance) % capacity] == before)
-
-
-@compiled
-def _add(scores: Scores, num: int, row: int, value: float) -> int:
-    if scores.score_N[row] == 0.0:
-        scores.touched_N[num] = row
-        num += 1
-    scores.score_N[row] += value
-    return num

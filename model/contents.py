@@ -80,7 +80,7 @@ def encoder_version(encoder: SessionEncoder) -> str:
 
 
 def content_hash(encoder: SessionEncoder, vectors_ND: Float32, catalogue: Catalogue) -> str:
-    """Return a hash of what a version recommends by, for its name."""
+    """Return a hash of encoder, vectors and catalogue, for a version's name."""
     digest = hashlib.sha256(encoder_version(encoder).encode())
     digest.update(np.ascontiguousarray(vectors_ND).data)
     digest.update(catalogue.digest.encode())

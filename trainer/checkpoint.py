@@ -89,6 +89,15 @@ def read_latest(directory: Path) -> Content | None:
     return None
 
 
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors of a group whose names begin so, named by the rest."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
 def _files(content: Content) -> dict[str, bytes]:
     files = {name + _TENSORS: _pack(tensors) for name, tensors in content.tensors.items()}
     return files | {f"{name}.json": body for name, body in content.documents.items()}

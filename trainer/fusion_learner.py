@@ -10,15 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from index.candidates import FEATURES, CandidateMaker, Found, Near
+from index.candidates import FEATURES, NUM_NEAR, RING, CandidateMaker, Found, Near
 from index.click_memory import ClickMemory, Held, ItemFacts, Links
 from model.ranker import RankerWeights, linear_scores
+from trainer.checkpoint import part
 from trainer.ranker_fit import Examples, fit_ranker
 from trainer.settings import FusionSettings
 from trainer.windows import Int64, Windows
 
-RING: Final = 20
-NUM_NEAR: Final = 120
 KEPT: Final = 128  # candidates of an example
 _BEST_KEPT: Final = 96
 _BLOCK: Final = 256
@@ -89,8 +88,9 @@ class FusionLearner:
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take over the content of a checkpoint; raises ValueError for one of other settings."""
-        parts = {
-            group: _part(tensors, group) for group in ("links", "facts", "examples", "weights")
+        parts: dict[str, dict[str, Any]] = {
+            group: {name: tensor.numpy() for name, tensor in part(tensors, f"{group}.").items()}
+            for group in ("links", "facts", "examples", "weights")
         }
         num_added, newest_ms = tensors["clock"].tolist()
         links, facts = Links(**parts["links"]), ItemFacts(**parts["facts"])
@@ -98,14 +98,6 @@ class FusionLearner:
         self._examples.add(Examples(**parts["examples"]))
         self._examples.num_new = int(tensors["num_new"])
         self.weights = RankerWeights(**parts["weights"]) if parts["weights"] else None
-
-
-def _part(tensors: dict[str, Tensor], group: str) -> dict[str, Any]:
-    return {
-        name.removeprefix(f"{group}."): tensor.numpy()
-        for name, tensor in tensors.items()
-        if name.startswith(f"{group}.")
-    }
 
 
 def rings_before_targets(windows: Windows) -> tuple[Int64, Int64]:

@@ -49,6 +49,11 @@ def unfit(vectors_ND: Tensor, *, dim: int, max_norm_deviation: float) -> str | N
     return None
 
 
+def waits_for_clicks(serving: Score, settings: GateSettings, extensions: int) -> bool:
+    """Whether the serving version has scored too few clicks to decide by, and may wait for more."""
+    return serving.num < settings.min_clicks and extensions < settings.max_extensions
+
+
 def judge(
     candidate: Facts,
     serving: Facts | None,
@@ -78,9 +83,8 @@ def _judge_score(
     candidate: Score, serving: Score, settings: GateSettings, extensions: int
 ) -> Verdict:
     if serving.num < settings.min_clicks:
-        verdict: Literal["accepted", "undecided"] = (
-            "undecided" if extensions < settings.max_extensions else "accepted"
-        )
+        waits = waits_for_clicks(serving, settings, extensions)
+        verdict: Literal["accepted", "undecided"] = "undecided" if waits else "accepted"
         return Verdict(verdict, "few_clicks", f"{serving.num} clicks")
     if candidate.mrr < settings.min_mrr_ratio * serving.mrr:
         return _refused("mrr", candidate.mrr, serving.mrr)

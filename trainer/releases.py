@@ -9,7 +9,7 @@ from model.bundle import prune, publish
 from model.store import Store
 from stream.messages import ModelAnnouncement
 from trainer.evaluate import Score, coverage
-from trainer.gate import Facts, Verdict, judge, unfit
+from trainer.gate import Facts, Verdict, judge, unfit, waits_for_clicks
 from trainer.learner import queries
 from trainer.publish import Origin, announcement, build_bundle
 from trainer.settings import TrainerSettings
@@ -140,9 +140,7 @@ class Releases:
             max_norm_deviation=settings.max_norm_deviation,
         )
         # While there are too few clicks nothing is decided by coverage, which is dear to measure.
-        early = compared.serving.num < settings.min_clicks and self.extensions < (
-            settings.max_extensions
-        )
+        early = waits_for_clicks(compared.serving, settings, self.extensions)
         recent = empty() if early and self._frozen is not None else candidate.recent
         serving = None
         if self._frozen is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from index.popularity import CountsState
 from model.encoders.session_encoder import EncoderConfig
+from trainer import checkpoint
 from trainer.checkpoint import Content
 from trainer.dataset import BufferState
 from trainer.fusion_learner import FusionLearner
@@ -124,8 +125,8 @@ def _restore_learner(
         CountsState(tensors["counts"].numpy(), learning.counts_reference_ms, learning.counted_ms)
     )
     learner.sample_by(tensors["sampling_counts"])
-    learner.encoder.load_state_dict(_part(tensors, "encoder."))
-    learner.dense.restore(_part(tensors, "adam."), learning.dense_steps)
+    learner.encoder.load_state_dict(checkpoint.part(tensors, "encoder."))
+    learner.dense.restore(checkpoint.part(tensors, "adam."), learning.dense_steps)
     learner.rng.bit_generator.state = json.loads(learning.rng)
     learner.progress = Progress(
         learning.steps, learning.clicks, learning.clicks_since_halving, learning.refused
@@ -138,11 +139,3 @@ def _restore_recent(stream: StreamLearner, tensors: dict[str, Tensor]) -> None:
     parts = np.split(np.arange(len(joined)), edges[:-1] if len(edges) else [])
     stream.restore_recent(joined.select(indices) for indices in parts if len(indices))
     stream.restore_clicks_waiting(tensors["waiting"].numpy())
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }

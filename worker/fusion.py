@@ -6,7 +6,7 @@ Shapes: B sessions, R ring, D item vector, C candidates near the query, T candid
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,6 @@ from model.ranker import RankerWeights, rank_candidates
 from worker.sessions import EMPTY
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-NUM_NEAR: Final = 120
 
 
 class Ordered(NamedTuple):

@@ -13,10 +13,11 @@ from zlib import crc32
 import numpy as np
 import torch
 
+from index.candidates import NUM_NEAR, RING
 from index.features import NEAR
-from worker.fusion import NUM_NEAR, Ordered
+from worker.fusion import Ordered
 from worker.ranking import Lists, rank
-from worker.sessions import EMPTY, RING, Sessions
+from worker.sessions import EMPTY, Sessions
 from worker.settings import RankingSettings
 from worker.version import ServingVersion
 
@@ -87,8 +88,9 @@ def recommend(
     scores_BC, codes_BC = version.index.search(advanced.queries_BD, num_near)
     codes_BC[~advanced.personal_B] = EMPTY
     lap("search")
-    found = Ordered(codes_BC, scores_BC, np.full(codes_BC.shape, NEAR, np.int32))
-    if version.fusion is not None:
+    if version.fusion is None:
+        found = Ordered(codes_BC, scores_BC, np.full(codes_BC.shape, NEAR, np.int32))
+    else:
         found = version.fusion.order(
             *(advanced.rings_BR, advanced.queries_BD, (scores_BC, codes_BC)),
             session_items=ranking.exclude != "session",

@@ -10,6 +10,7 @@ import numpy as np
 import structlog
 import torch
 
+from index.candidates import RING
 from index.item_index import IndexPlan, ItemIndex
 from model.bundle import Bundle, BundleError, load
 from model.golden import check_golden
@@ -18,7 +19,7 @@ from stream.decoding import DecodeError
 from stream.kafka_types import KafkaConsumer, KafkaError, TopicPartition
 from stream.messages import ModelAnnouncement, decode_announcement
 from worker.metrics import WorkerMetrics
-from worker.sessions import EMPTY, RING
+from worker.sessions import EMPTY
 from worker.version import ServingVersion, serving_version
 
 log = structlog.get_logger(__name__)

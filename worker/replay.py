@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from index.candidates import RING
 from stream.decoding import DecodeError
 from stream.headers import click_body
 from stream.kafka_types import ConsumerRecord
 from stream.messages import ClickEvent, decode_click
 from stream.validation import judge, routed
 from worker.recommender import digest_of
-from worker.sessions import EVENT_RING, RING, hash_of
+from worker.sessions import EVENT_RING, hash_of
 
 
 class Clicked(msgspec.Struct, frozen=True, gc=False):

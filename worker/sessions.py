@@ -11,7 +11,8 @@ from zlib import crc32
 
 import numpy as np
 
-RING = 20
+from index.candidates import RING
+
 EVENT_RING = 32
 EMPTY = -1
 _COLUMNS = (
