@@ -109,19 +109,20 @@ def test_a_transaction_of_a_frozen_worker_is_aborted_and_its_clicks_answered_aga
         application.until(application.serves, 60, "it serves")
         holder = application.process("a")
 
-        def stopped_in_a_transaction():
+        def is_in(*states):
+            return lambda: roles.transaction_state(transactional_id) in states
+
+        def stopped_and_aborted():
             holder.signal(signal.SIGSTOP)
-            if roles.transaction_state(transactional_id) == "Ongoing":
-                return True
+            if is_in("Ongoing")():
+                wait_until(is_in("CompleteAbort", "CompleteCommit"), 15, "the brokers end it")
+                if is_in("CompleteAbort")():
+                    return True
+                # The stopped worker's commit was on its way already.
             holder.signal(signal.SIGCONT)
             return False
 
-        wait_until(stopped_in_a_transaction, 30, "it is stopped inside a transaction")
-        wait_until(
-            lambda: roles.transaction_state(transactional_id) == "CompleteAbort",
-            15,
-            "the brokers abort its transaction",
-        )
+        wait_until(stopped_and_aborted, 60, "it is stopped inside a transaction that is aborted")
         holder.signal(signal.SIGCONT)
         findings = application.finish()
 

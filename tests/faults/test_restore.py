@@ -198,7 +198,7 @@ def test_sessions_come_back_from_a_compacted_changelog_with_tombstones(
             send(system.producer, part(system, "sessions", number), b"nobody", None)
         return len(system.records("sessions")) < 0.8 * written
 
-    wait_until(compacted, 60, "the changelog is compacted")
+    wait_until(compacted, 150, "the changelog is compacted")
     serve(system, 300, users=200)
 
     tombstones = [r for r in system.records("sessions") if r.value is None and r.key != b"nobody"]
