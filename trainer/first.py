@@ -13,7 +13,7 @@ from model.bundle import Published, publish
 from model.store import Store
 from stream.click_log import ClickLog
 from trainer import checkpoint, state
-from trainer.bootstrap import Advance, Bootstrapped, Plan, bootstrap, choose_dim, choose_epochs
+from trainer.bootstrap import Advance, Bootstrapped, Plan, bootstrap, choose_dim
 from trainer.evaluate import Score
 from trainer.fusion_learner import FusionLearner
 from trainer.gate import Facts, judge, unfit
@@ -75,9 +75,7 @@ def train_first(
     settings = _chosen(settings, order, len(log))
     learner = new_learner(settings.learning, seed=settings.seed)
     fusion = FusionLearner(settings.fusion, temperature=learner.temperature)
-    targets = cut_sessions(history.start_S, history.stop_S).num_targets
-    plan = Plan(order.epochs or choose_epochs(targets))
-    trained = bootstrap(history, learner, fusion, plan, report)
+    trained = bootstrap(history, learner, fusion, Plan(order.epochs), report)
     published = _store(trained, store, settings, now_ms)
     if order.checkpoint_dir is not None:
         content = state.capture(_stream_of(trained, history, settings), state.Position())
@@ -94,7 +92,7 @@ def _chosen(settings: TrainerSettings, order: Order, num_clicks: int) -> Trainer
     learning = settings.learning
     changes = {
         "dim": order.dim or choose_dim(num_clicks),
-        "negatives": order.negatives or learning.negatives,
+        "negatives": order.negatives or learning.first_negatives,
     }
     return settings.model_copy(update={"learning": learning.model_copy(update=changes)})
 

@@ -38,6 +38,7 @@ class Origin:
     created_ms: int
     verdict: Verdict
     parent: str | None = None
+    parent_index: IndexPlan | None = None
     trained_through: dict[int, int] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -63,7 +64,7 @@ def build_bundle(
         after=origin.parent,
     )
     queries_MD = queries(frozen.encoder, frozen.vectors_ND, recent).numpy()
-    index = plan(vectors_ND, queries_MD, k=K, seed=seed)
+    index = plan(vectors_ND, queries_MD, k=K, seed=seed, previous=origin.parent_index)
     return Bundle(
         manifest=_manifest(learner, frozen, fusion, origin, version=version, index=index),
         encoder=frozen.encoder,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from index.plan import IndexPlan
 from model.bundle import prune, publish
 from model.store import Store
 from stream.messages import ModelAnnouncement
@@ -48,6 +49,7 @@ class Releases:
         self._announce = announce
         self._settings = settings
         self._frozen: Frozen | None = None
+        self._index: IndexPlan | None = None
         self.serving: str | None = None
         self.announced: ModelAnnouncement | None = None
         self.extensions = 0
@@ -119,6 +121,7 @@ class Releases:
             created_ms=candidate.created_ms,
             verdict=verdict,
             parent=self.serving,
+            parent_index=self._index,
             trained_through=candidate.trained_through,
             metrics=_metrics(candidate.stream),
         )
@@ -130,6 +133,7 @@ class Releases:
             fusion=candidate.stream.fusion,
             seed=self._settings.seed,
         )
+        self._index = IndexPlan(bundle.centroids_CD, bundle.list_numbers_N)
         return announcement(publish(self._store, bundle))
 
     def _judge(self, candidate: _Candidate) -> Verdict:

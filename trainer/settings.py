@@ -20,13 +20,18 @@ class LearningSettings(BaseModel):
         20, ge=1, le=20, description="Items from which a session is re-encoded after a swap."
     )
     temperature: float = Field(12.0, gt=0, le=100, description="Factor on cosine scores.")
-    item_rate: float = Field(0.05, gt=0, le=1, description="Row-wise Adagrad rate of item vectors.")
+    item_rate: float = Field(0.03, gt=0, le=1, description="Row-wise Adagrad rate of item vectors.")
     dense_rate: float = Field(0.002, gt=0, le=1, description="Adam rate of the encoder.")
     clip_norm: float = Field(1.0, gt=0, description="Gradient norm to which the encoder is cut.")
     max_gradient_norm: float = Field(
         100.0, gt=0, description="Encoder gradient norm above which a batch is dropped."
     )
-    negatives: int = Field(1024, ge=1, le=65_536, description="Negatives drawn per batch.")
+    negatives: int = Field(
+        1024, ge=1, le=65_536, description="Negatives drawn per batch of the stream."
+    )
+    first_negatives: int = Field(
+        8192, ge=1, le=65_536, description="Negatives per batch of a first training from a log."
+    )
     full_softmax_items: int = Field(
         5000, ge=0, description="Catalogue size up to which every item is a candidate."
     )

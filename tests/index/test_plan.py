@@ -76,3 +76,38 @@ def test_equal_arguments_give_equal_plans() -> None:
     assert second.centroids_CD is not None
     np.testing.assert_array_equal(first.centroids_CD, second.centroids_CD)
     np.testing.assert_array_equal(first.list_numbers_N, second.list_numbers_N)
+
+
+@pytest.mark.usefixtures("small_threshold")
+def test_centroids_are_kept_while_they_reach_the_target() -> None:
+    first = plan(clustered(4000), clustered(300, seed=1))
+    assert first.centroids_CD is not None
+
+    later = plan(clustered(4200, seed=2), clustered(300, seed=3), previous=first)
+
+    assert later.centroids_CD is first.centroids_CD
+    assert later.list_numbers_N is not None
+    assert len(later.list_numbers_N) == 4200
+    assert later.recall >= 0.99
+
+
+@pytest.mark.usefixtures("small_threshold")
+def test_a_catalogue_that_has_grown_gets_centroids_of_its_own() -> None:
+    first = plan(clustered(2000), clustered(300, seed=1))
+
+    later = plan(clustered(4000), clustered(300, seed=1), previous=first)
+
+    assert later.num_lists == int(4 * 4000**0.5)
+
+
+@pytest.mark.usefixtures("small_threshold")
+def test_centroids_that_no_longer_fit_are_made_anew() -> None:
+    vectors_ND, queries_QD = clustered(4000), clustered(300, seed=1)
+    first = plan(vectors_ND, queries_QD)
+    assert first.centroids_CD is not None
+    elsewhere = IndexPlan(np.roll(first.centroids_CD[:1], 1) * np.ones((252, 1), np.float32))
+
+    later = plan(vectors_ND, queries_QD, previous=elsewhere)
+
+    assert later.centroids_CD is not elsewhere.centroids_CD
+    assert later.recall >= 0.99
