@@ -164,7 +164,10 @@ class ClickMemory:
         """Return the rows with the most clicks of late, best first."""
         age_N = (self.num_added - 1 - self.facts.newest_N) / SHORT_CLICKS
         count_N = np.where(self.facts.newest_N < 0, 0.0, self.facts.short_N * 0.5**age_N)
-        order = np.argsort(-count_N, kind="stable")[:k]
+        if not len(count_N):
+            return np.zeros(0, np.int64)
+        best = np.sort(np.argpartition(-count_N, min(k, len(count_N)) - 1)[:k])
+        order = best[np.argsort(-count_N[best], kind="stable")]
         return order[count_N[order] > 0]
 
 

@@ -21,6 +21,7 @@ from trainer.windows import Int64, Windows
 KEPT: Final = 128  # candidates of an example
 _BEST_KEPT: Final = 96
 _BLOCK: Final = 256
+_NEW_SHARE: Final = 0.1  # of the examples held: fewer new ones would change little
 _UNKNOWN: Final = -2  # an item without a row: a click of the session all the same
 
 
@@ -68,7 +69,10 @@ class FusionLearner:
 
     def refit(self, *, seed: int) -> bool:
         """Fit the ranker on the examples of late; tells whether there were enough of new ones."""
-        if self._examples.num_new < self._min_examples:
+        enough = self._min_examples
+        if self.weights is not None:
+            enough = max(enough, round(_NEW_SHARE * len(self._examples)))
+        if self._examples.num_new < enough:
             return False
         self.weights = fit_ranker(self._examples.all(), start=self.weights, seed=seed)
         self._examples.num_new = 0
@@ -169,8 +173,11 @@ class _ExampleBuffer:
         self._added += len(examples.num_M)
         self.num_new += len(examples.num_M)
 
+    def __len__(self) -> int:
+        return min(self._added, len(self._examples.num_M))
+
     def all(self) -> Examples:
         """Return what is held, oldest first."""
-        held = min(self._added, len(self._examples.num_M))
+        held = len(self)
         places = np.arange(self._added - held, self._added) % len(self._examples.num_M)
         return self._examples.select(places)

@@ -70,7 +70,7 @@ class DatasetSettings(BaseModel):
         1024, ge=1, le=65_536, description="Targets of one learning step, replay included."
     )
     batch_seconds: float = Field(
-        5.0, gt=0, le=60, description="Longest wait before a smaller batch is learnt."
+        60.0, gt=0, le=60, description="Longest wait before a smaller batch is learnt."
     )
     replay_windows: int = Field(100_000, ge=1, description="Capacity of the replay buffer.")
     replay_share: float = Field(
