@@ -21,6 +21,7 @@ MAX_OCCURRENCES: Final = 1_500  # newest clicks of each item that are looked at
 MAX_NEIGHBOURS: Final = 500
 _POSITION_DECAY: Final = 0.3  # by item of the session, and again by the newest one shared
 _AGE_DECAY: Final = 2.5  # over all clicks held
+_LEAST_VALUE: Final = 1e-30  # above what float32 rounds to zero
 _DISTANCE_DECAY: Final = 0.3  # by click of the neighbour, from the one that is shared
 
 
@@ -68,11 +69,14 @@ def clear(scores: Scores, num: int) -> None:
 
 @compiled
 def add(scores: Scores, num: int, row: int, value: float) -> int:
-    """Add to a row's score; returns how many rows have one, `num` before."""
+    """Add to a row's score; returns how many rows have one, `num` before.
+
+    A value that rounds to zero still marks the row, or it would be counted at every call.
+    """
     if scores.score_N[row] == 0.0:
         scores.touched_N[num] = row
         num += 1
-    scores.score_N[row] += value
+    scores.score_N[row] += max(value, _LEAST_VALUE)
     return num
 
 

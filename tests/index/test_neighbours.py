@@ -88,3 +88,19 @@ def test_only_the_nearest_sessions_and_the_newest_clicks_are_looked_at():
 
     assert 2 not in found
     assert 1 in found
+
+
+def test_an_item_far_from_the_shared_one_is_scored_once():
+    memory = ClickMemory(capacity=4_096, num_items=ITEMS)
+    for _ in range(3):
+        first = memory.num_added
+        items = [1, *[2] * 999, 3]
+        memory.append(items, np.zeros(len(items)), [NO_CLICK, *range(first, first + 1_000)])
+
+    scores = new_scores(ITEMS)
+    num = neighbour_scores(
+        memory.held, np.array([3], np.int32), new_scratch(memory.capacity, ITEMS), scores
+    )
+
+    assert sorted(scores.touched_N[:num].tolist()) == [1, 2, 3]
+    assert 0 < scores.score_N[1] < scores.score_N[3]
