@@ -27,8 +27,8 @@ from trainer.windows import (
 
 Float64 = NDArray[np.float64]
 
-_PASS_CLICKS = 1_200_000  # epochs are chosen so that about this many clicks are learnt in all
-_MIN_EPOCHS, _MAX_EPOCHS = 4, 10
+_PASS_CLICKS = 1_750_000  # epochs are chosen so that about this many clicks are learnt in all
+_MIN_EPOCHS, _MAX_EPOCHS = 3, 10
 # How often a session is learnt halves with this part of the log's time, down to the floor: older
 # ones say less of what comes, and leaving them out of most epochs saves more than half the time.
 _HALF_LIFE_SHARE = 0.3

@@ -84,5 +84,5 @@ def test_a_log_without_any_second_click_is_refused(tmp_path):
 
 def test_small_logs_get_more_passes_and_narrower_vectors():
     assert choose_epochs(10_000) == 10
-    assert choose_epochs(10_000_000) == 4
+    assert choose_epochs(10_000_000) == 3
     assert [choose_dim(10_000), choose_dim(100_000)] == [64, 128]
