@@ -6,7 +6,20 @@ from typing import Annotated, Final
 
 import typer
 
-from cli import config, demo, dlq, evaluate, kafka, replay, topics, train, trainer, verify, worker
+from cli import (
+    config,
+    demo,
+    dlq,
+    evaluate,
+    kafka,
+    models,
+    replay,
+    topics,
+    train,
+    trainer,
+    verify,
+    worker,
+)
 
 # Roles that a supervisor restarts: their exit codes say whether that can help.
 _ROLES: Final = frozenset({"worker", "trainer"})
@@ -21,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-for group in (kafka, topics, config, dlq):
+for group in (kafka, topics, models, config, dlq):
     app.add_typer(group.app)
 for command in (demo, worker, trainer, train, evaluate, replay, verify):
     command.register(app)

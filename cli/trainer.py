@@ -11,11 +11,7 @@ from cli.options import BootstrapOption, ConfigOption, kafka_overrides
 if TYPE_CHECKING:
     from cli.roles import Role
     from cli.settings import Settings
-    from model.bundle import Bundle
     from stream.click_feed import ClickFeed
-    from stream.messages import ModelAnnouncement
-    from trainer.metrics import TrainerMetrics
-    from trainer.releases import Releases
     from trainer.trainer import Surroundings, Trainer
 
 _WATCHDOG_SECONDS = 300.0  # storing a large version takes its time
@@ -84,73 +80,30 @@ def _construct(settings: Settings) -> Role:
 
 def construct_trainer(settings: Settings, around: Surroundings) -> Trainer:
     """Wire a trainer from the settings; its feed stands where the checkpoint says."""
-    from trainer.start import begin, comparable
+    from model.store import Store
+    from stream.announcements import ModelsTopic
+    from trainer.releases import Releases
+    from trainer.start import begin, read_version
     from trainer.trainer import Trainer
 
-    serving = _serving_version(settings, around.metrics)
-    stream, position = begin(settings.trainer, serving)
-    releases = _releases(settings)
-    if serving is not None:
-        comparison = stream.comparison
-        releases.serve(stream, serving.manifest.version, comparable(stream, serving))
-        stream.comparison = comparison
+    own = settings.trainer
+    topic = ModelsTopic(
+        settings.kafka, settings.topics.models, client_id=f"{settings.kafka.app}-trainer"
+    )
+    found = topic.latest(own.model)
+    serving = None if found is None else read_version(found, own.max_model_bytes)
+    stream, position = begin(own, serving)
+    releases = Releases(
+        Store(settings.store.url), topic.announce, own, lambda: topic.latest(own.model)
+    )
+    if found is not None:
+        releases.follow(stream, found, serving)
+        around.metrics.show_model(found)
     feed = _feed(settings)
-    feed.start(position.offsets, start_from=settings.trainer.start_from)
-    learning = Trainer(feed, stream, releases, settings.trainer, around)
+    feed.start(position.offsets, start_from=own.start_from)
+    learning = Trainer(feed, stream, releases, own, around)
     learning.resume(position)
     return learning
-
-
-def _serving_version(settings: Settings, metrics: TrainerMetrics) -> Bundle | None:
-    """Return the version announced last, None when there is none or it is damaged.
-
-    Raises ConnectionError when its files cannot be read: without it the next version would be
-    published unjudged, as if it were the first.
-    """
-    import structlog
-
-    from model.bundle import BundleError, load
-    from stream import announcements, clients
-
-    reader = clients.reader(settings.kafka, client_id=f"{settings.kafka.app}-trainer-versions")
-    try:
-        found = announcements.latest(reader, settings.topics.models, settings.trainer.model)
-    finally:
-        reader.close()
-    if found is None:
-        return None
-    try:
-        bundle = load(found.uri, found.manifest_sha256, max_bytes=settings.trainer.max_model_bytes)
-    except BundleError as error:
-        if error.reason == "missing":
-            raise ConnectionError(f"version {found.version} serves, but {error}") from error
-        structlog.get_logger("trainer").error(
-            "the announced version cannot be read", version=found.version, error=str(error)
-        )
-        return None
-    metrics.show_model(found)
-    return bundle
-
-
-def _releases(settings: Settings) -> Releases:
-    from model.store import Store
-    from stream import announcements, clients
-    from trainer.releases import Releases
-
-    kafka = settings.kafka
-    timeout_seconds = kafka.delivery_timeout_ms / 1000 + 1
-
-    def announce(message: ModelAnnouncement) -> None:
-        # A new producer each time: one that failed once must not be used again.
-        producer = clients.producer(kafka, client_id=f"{kafka.app}-trainer")
-        try:
-            announcements.announce(
-                producer, settings.topics.models, message, timeout_seconds=timeout_seconds
-            )
-        finally:
-            producer.close(timeout=timeout_seconds)
-
-    return Releases(Store(settings.store.url), announce, settings.trainer)
 
 
 def _feed(settings: Settings) -> ClickFeed:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from worker.answering import Answering
     from worker.metrics import WorkerMetrics
     from worker.refresh import VersionFollower
+    from worker.rollback import Rollbacks
     from worker.takeover import Takeover
     from worker.worker import Worker
 
@@ -44,6 +45,7 @@ def construct_worker(settings: Settings, metrics: WorkerMetrics, health: Health)
         ),
         follower=_follower(settings, metrics),
         answering=answering,
+        rollbacks=_rollbacks(settings, metrics),
         breaker=CircuitBreaker(own.breaker, metrics.breaker_open, health),
         progress=ProgressWatch(
             *(consumer, metrics.stalled_seconds),
@@ -139,6 +141,17 @@ def _committer(
         delivery_timeout_seconds=kafka.delivery_timeout_ms / 1000,
         beat=health.beat_in_wait,
     )
+
+
+def _rollbacks(settings: Settings, metrics: WorkerMetrics) -> Rollbacks:
+    import time
+
+    from stream.announcements import ModelsTopic
+    from worker.rollback import Rollbacks
+
+    kafka = settings.kafka
+    topic = ModelsTopic(kafka, settings.topics.models, client_id=f"{kafka.app}-rollback")
+    return Rollbacks(topic, metrics, lambda: time.time_ns() // 1_000_000)
 
 
 def _follower(settings: Settings, metrics: WorkerMetrics) -> VersionFollower:

@@ -1,13 +1,51 @@
-"""Model announcements: send one, and read the latest of a name; knows no files of a model."""
+"""Model announcements: send one, read the latest of a name, restore one; knows no model's files."""
 
 from __future__ import annotations
 
+import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 
-from stream.changelog import read_to_end
+from stream import clients
+from stream.changelog import ChangelogError, read_to_end
 from stream.decoding import DecodeError
-from stream.messages import ModelAnnouncement, decode_announcement, encode
+from stream.messages import Gate, ModelAnnouncement, decode_announcement, encode
 from stream.positions import end_offsets
+from stream.settings import KafkaSettings
+
+ROLLED_BACK = "rolled_back"
+"""The gate's verdict in an announcement by which a worker's guard restores a version."""
+
+_STALL_SECONDS = 10.0
+
+
+class ModelsTopic:
+    """The models topic, by clients that live for one call; every call ends within bounds."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, *, client_id: str) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._client_id = client_id
+
+    def latest(self, name: str) -> ModelAnnouncement | None:
+        """Return the last bundle announced under a name; raises a KafkaError without a broker."""
+        reader = clients.reader(self._settings, client_id=self._client_id)
+        try:
+            return latest(reader, self._topic, name)
+        except ChangelogError as error:
+            raise KafkaTimeoutError(f"topic {self._topic} cannot be read: {error}") from error
+        finally:
+            reader.close()
+
+    def announce(self, announcement: ModelAnnouncement) -> None:
+        """Send an announcement and wait until it is stored; raises the Kafka error if not."""
+        timeout_seconds = self._settings.delivery_timeout_ms / 1000 + 1
+        # A new producer each time: one that failed once must not be used again.
+        producer = clients.producer(self._settings, client_id=self._client_id)
+        try:
+            announce(producer, self._topic, announcement, timeout_seconds=timeout_seconds)
+        finally:
+            producer.close(timeout=timeout_seconds)
 
 
 def key_of(name: str, kind: str = "bundle") -> bytes:
@@ -33,7 +71,9 @@ def latest(reader: KafkaConsumer, topic: str, name: str) -> ModelAnnouncement | 
     partition = TopicPartition(topic, 0)
     ends = end_offsets(reader, [partition])
     found = None
-    for record in read_to_end(reader, ends, between_slices=lambda: True):
+    for record in read_to_end(
+        reader, ends, between_slices=lambda: True, stall_seconds=_STALL_SECONDS
+    ):
         if record.key != key_of(name):
             continue
         try:
@@ -41,3 +81,18 @@ def latest(reader: KafkaConsumer, topic: str, name: str) -> ModelAnnouncement | 
         except DecodeError:
             continue
     return found
+
+
+def stored_version(announcement: ModelAnnouncement) -> str:
+    """Return the version whose files are announced: the restored one, if it restores one."""
+    return announcement.restores or announcement.version
+
+
+def restoring(announcement: ModelAnnouncement, version: str, gate: Gate) -> ModelAnnouncement:
+    """Return a new version that serves the files of an announced one again.
+
+    `version` must be greater than all before; `gate` says who wants it back, and why.
+    """
+    return msgspec.structs.replace(
+        announcement, version=version, restores=stored_version(announcement), gate=gate
+    )

@@ -8,9 +8,12 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.windows import Int64, Windows
+
+Float64 = NDArray[np.float64]
 
 K: Final = 20
 _BLOCK_SCORES = 4_000_000  # scores held at once, 16 MB
@@ -59,21 +62,24 @@ def target_ranks(queries_MD: Tensor, vectors_ND: Tensor, targets_M: Int64) -> In
     return ranks_M
 
 
+def reciprocals(ranks_M: Int64, *, k: int = K) -> Float64:
+    """Return reciprocal ranks, 0 beyond the first `k`."""
+    return np.where(ranks_M <= k, 1.0 / ranks_M, 0.0)
+
+
 def score(ranks_M: Int64, *, k: int = K) -> Score:
     """Sum up hits and reciprocal ranks within the first `k`."""
-    hits_M = ranks_M <= k
-    return Score(len(ranks_M), int(hits_M.sum()), float((1.0 / ranks_M[hits_M]).sum()))
+    return Score(len(ranks_M), int((ranks_M <= k).sum()), float(reciprocals(ranks_M, k=k).sum()))
 
 
-def coverage(queries_MD: Tensor, vectors_ND: Tensor, *, k: int = K) -> float:
-    """Return the share of the catalogue that the lists for these queries show."""
+def times_shown(queries_MD: Tensor, vectors_ND: Tensor, *, k: int = K) -> Int64:
+    """Return how many of the lists for these queries show each item [N]."""
     num_items = len(vectors_ND)
-    if not num_items:
-        return 0.0
-    shown_N = torch.zeros(num_items, dtype=torch.bool)
-    for block_MD in torch.split(queries_MD, max(1, _BLOCK_SCORES // num_items)):
-        shown_N[(block_MD @ vectors_ND.T).topk(min(k, num_items), 1).indices.reshape(-1)] = True
-    return float(shown_N.float().mean())
+    shown_N = np.zeros(num_items, np.int64)
+    for block_MD in torch.split(queries_MD, max(1, _BLOCK_SCORES // max(num_items, 1))):
+        rows_MK = (block_MD @ vectors_ND.T).topk(min(k, num_items), 1).indices
+        shown_N += np.bincount(rows_MK.reshape(-1).numpy(), minlength=num_items)
+    return shown_N
 
 
 def thin(windows: Windows, max_predictions: int) -> Windows:

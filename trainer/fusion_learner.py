@@ -68,13 +68,19 @@ class FusionLearner:
             self._examples.add(_thinned(examples, self.weights, rng))
 
     def refit(self, *, seed: int) -> bool:
-        """Fit the ranker on the examples of late; tells whether there were enough of new ones."""
+        """Fit the ranker on the examples of late; tells whether there were enough of new ones.
+
+        Weights that are not finite are no start: the gate refuses them, and the next fit mends it.
+        """
         enough = self._min_examples
         if self.weights is not None:
             enough = max(enough, round(_NEW_SHARE * len(self._examples)))
         if self._examples.num_new < enough:
             return False
-        self.weights = fit_ranker(self._examples.all(), start=self.weights, seed=seed)
+        start = self.weights
+        if start is not None and not all(np.isfinite(array).all() for array in start):
+            start = None
+        self.weights = fit_ranker(self._examples.all(), start=start, seed=seed)
         self._examples.num_new = 0
         return True
 

@@ -1,11 +1,18 @@
-"""May this candidate replace the version that serves? A pure judgement of measured facts."""
+"""May this candidate replace the version that serves? A pure judgement of measured facts.
 
-from dataclasses import dataclass, field
-from typing import Literal
+Clicks are compared by the item vectors alone, without the ranker: it is fitted to whatever vectors
+it is shipped with, on clicks that they had not learnt. Shapes: N items, D dimensions.
+"""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final, Literal
+
+import numpy as np
 from torch import Tensor
 
-from trainer.evaluate import Score
+from trainer.comparison import Change, Comparison
 from trainer.settings import GateSettings
 
 _LEAST_NORM = 1e-6
@@ -13,11 +20,15 @@ _LEAST_NORM = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was measured of a version; `score` counts the clicks that both versions predicted."""
+    """What was measured of a version on the latest clicks.
+
+    `coverage` is the share of its catalogue that its lists show, `popularity` the mean number of
+    clicks that the items in its lists had.
+    """
 
     num_items: int
-    score: Score = field(default_factory=Score)
-    coverage: float = 0.0
+    coverage: float
+    popularity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,14 @@ class Verdict:
         return self.verdict == "accepted"
 
 
+FIRST: Final = Verdict("accepted", "first")
+
+
+def defective(defect: str) -> Verdict:
+    """Refuse values that fit no bundle."""
+    return Verdict("refused", defect, defect=True)
+
+
 def unfit(vectors_ND: Tensor, *, dim: int, max_norm_deviation: float) -> str | None:
     """Return what is wrong with item vectors that should be finite and of length one."""
     if vectors_ND.dim() != 2 or vectors_ND.shape[1] != dim or not len(vectors_ND):  # noqa: PLR2004
@@ -49,46 +68,73 @@ def unfit(vectors_ND: Tensor, *, dim: int, max_norm_deviation: float) -> str | N
     return None
 
 
-def waits_for_clicks(serving: Score, settings: GateSettings, extensions: int) -> bool:
-    """Whether the serving version has scored too few clicks to decide by, and may wait for more."""
-    return serving.num < settings.min_clicks and extensions < settings.max_extensions
+def all_finite(weights: Iterable[Tensor | np.ndarray]) -> bool:
+    """Tell whether no weight is NaN or infinite."""
+    return all(bool(np.isfinite(np.asarray(weight)).all()) for weight in weights)
 
 
-def judge(
+def judge_score(compared: Comparison, settings: GateSettings, extensions: int) -> Verdict:
+    """Compare both versions' scores on clicks that neither had learnt.
+
+    The verdict is `undecided` while the clicks are few, or while the margin is within the bounds of
+    the change; the caller asks again later. After `max_extensions` of those a candidate is accepted
+    unless it is surely worse than the serving version, and likely by more than the margin: a shop
+    of few clicks, whose model never changed again, would lose more than what was not noticed.
+    """
+    clicks, last = compared.serving.num, extensions >= settings.max_extensions
+    if clicks < settings.min_clicks:
+        return Verdict("accepted" if last else "undecided", "few_clicks", f"{clicks} clicks")
+    change = compared.change()
+    low, high = bounds(change, settings)
+    detail = (
+        f"MRR {change.mean:+.1%} of the serving version's, {low:+.1%} to {high:+.1%}, on {clicks} "
+        "clicks"
+    )
+    if low > -settings.margin:
+        return Verdict("accepted", "not_worse", detail)
+    if high < -settings.margin:
+        return Verdict("refused", "mrr", detail)
+    if not last:
+        return Verdict("undecided", "mrr_unclear", detail)
+    if change.mean > -settings.margin or high > 0:
+        return Verdict("accepted", "not_surely_worse", detail)
+    return Verdict("refused", "likely_worse", detail)
+
+
+def judge_lists(
     candidate: Facts,
-    serving: Facts | None,
+    serving: Facts,
+    learnt: Comparison,
     settings: GateSettings,
     *,
-    defect: str | None = None,
-    extensions: int = 0,
-) -> Verdict:
-    """Compare a candidate with the serving version, None where nothing serves yet.
+    better: bool,
+) -> Verdict | None:
+    """Return why a candidate is refused whose score would do, None where there is no reason.
 
-    `defect` is what `unfit` found. With fewer clicks than the gate wants the verdict is
-    `undecided`, and the caller asks again later; after `max_extensions` of those the candidate
-    is judged on everything but its score.
+    `learnt` compares on clicks that only the candidate has learnt: to be worse even there, it must
+    have broken after its score was taken. More popular items are no fault of a candidate whose
+    score is surely `better`: the old version may not know what is popular now.
     """
-    if defect is not None:
-        return Verdict("refused", defect, defect=True)
-    if serving is None:
-        return Verdict("accepted", "first")
     if candidate.num_items < serving.num_items:
         return _refused("rows", candidate.num_items, serving.num_items)
+    if candidate.popularity > settings.max_popularity_ratio * serving.popularity and not better:
+        return _refused("popularity", candidate.popularity, serving.popularity)
     if candidate.coverage < settings.min_coverage_ratio * serving.coverage:
         return _refused("coverage", candidate.coverage, serving.coverage)
-    return _judge_score(candidate.score, serving.score, settings, extensions)
+    if bounds(learnt.change(), settings)[1] < -settings.margin:
+        return _refused("learnt_clicks", learnt.candidate.mrr, learnt.serving.mrr)
+    return None
 
 
-def _judge_score(
-    candidate: Score, serving: Score, settings: GateSettings, extensions: int
-) -> Verdict:
-    if serving.num < settings.min_clicks:
-        waits = waits_for_clicks(serving, settings, extensions)
-        verdict: Literal["accepted", "undecided"] = "undecided" if waits else "accepted"
-        return Verdict(verdict, "few_clicks", f"{serving.num} clicks")
-    if candidate.mrr < settings.min_mrr_ratio * serving.mrr:
-        return _refused("mrr", candidate.mrr, serving.mrr)
-    return Verdict("accepted", "not_worse")
+def surely_better(compared: Comparison, settings: GateSettings) -> bool:
+    """Tell whether the whole bound of the change is above zero."""
+    return bounds(compared.change(), settings)[0] > 0
+
+
+def bounds(change: Change, settings: GateSettings) -> tuple[float, float]:
+    """Return the one-sided lower and upper bound of a change in MRR, each at the confidence set."""
+    width = NormalDist().inv_cdf(settings.confidence) * change.error
+    return change.mean - width, change.mean + width
 
 
 def _refused(reason: str, candidate: float, serving: float) -> Verdict:

@@ -32,13 +32,17 @@ from trainer.windows import Windows
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a version comes from: what its manifest says beside the model itself."""
+    """Where a version comes from: what its manifest says beside the model itself.
+
+    `parent` served when it was made; `after` is the newest version that was ever announced.
+    """
 
     name: str
     created_ms: int
     verdict: Verdict
     parent: str | None = None
     parent_index: IndexPlan | None = None
+    after: str | None = None
     trained_through: dict[int, int] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -61,7 +65,7 @@ def build_bundle(
     version = new_version(
         origin.created_ms,
         content_hash(frozen.encoder, vectors_ND, catalogue),
-        after=origin.parent,
+        after=origin.after,
     )
     queries_MD = queries(frozen.encoder, frozen.vectors_ND, recent).numpy()
     index = plan(vectors_ND, queries_MD, k=K, seed=seed, previous=origin.parent_index)

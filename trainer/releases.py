@@ -1,42 +1,33 @@
 """Judge a candidate, store it, announce it: the numbered way of one version out of the trainer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 
 from index.plan import IndexPlan
-from model.bundle import prune, publish
+from model.bundle import Bundle, prune, publish
 from model.store import Store
+from model.versions import refused_name
 from stream.messages import ModelAnnouncement
-from trainer.evaluate import Score, coverage
-from trainer.gate import Facts, Verdict, judge, unfit, waits_for_clicks
-from trainer.learner import queries
+from trainer.candidate import Candidate, judged
+from trainer.gate import Verdict
 from trainer.publish import Origin, announcement, build_bundle
 from trainer.settings import TrainerSettings
+from trainer.start import comparable, read_version
+from trainer.state import Position
 from trainer.stream_learner import Frozen, StreamLearner
-from trainer.windows import Windows, empty
 
 log = structlog.get_logger(__name__)
 
 _KEPT_REFUSED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """What the learner knows at one moment, and the clicks to measure it on."""
-
-    frozen: Frozen
-    recent: Windows
-    stream: StreamLearner
-    trained_through: dict[int, int]
-    created_ms: int
-
-
 class Releases:
     """The one publisher of a model name; knows which version serves.
 
     `announce` sends an announcement and returns once it is stored; it raises when it is not.
+    `latest` returns the newest announcement of the model: a worker's guard or a person may have
+    announced that an older version serves again. Without it nobody else announces.
     """
 
     def __init__(
@@ -44,10 +35,12 @@ class Releases:
         store: Store,
         announce: Callable[[ModelAnnouncement], None],
         settings: TrainerSettings,
+        latest: Callable[[], ModelAnnouncement | None] = lambda: None,
     ) -> None:
         self._store = store
         self._announce = announce
         self._settings = settings
+        self._latest = latest
         self._frozen: Frozen | None = None
         self._index: IndexPlan | None = None
         self.serving: str | None = None
@@ -60,30 +53,44 @@ class Releases:
         self.extensions = 0
         stream.serve(frozen)
 
-    def rejoin(self, stream: StreamLearner) -> None:
-        """Let another stream learner compare with the same version, its scores kept."""
+    def follow(
+        self, stream: StreamLearner, found: ModelAnnouncement, bundle: Bundle | None
+    ) -> None:
+        """Note that what was announced serves; `bundle` is None where it is damaged.
+
+        The stream learner compares with it once it rejoins.
+        """
+        self.announced = found
+        self.serving = None if bundle is None else bundle.manifest.version
+        self._frozen = None if bundle is None else comparable(stream, bundle)
+        self.extensions = 0
+
+    def rejoin(self, stream: StreamLearner, position: Position) -> None:
+        """Let a restored stream learner go on; scores against another version are dropped."""
         comparison = stream.comparison
         stream.serve(self._frozen)
-        stream.comparison = comparison
+        if position.serving == self.serving:
+            stream.comparison, self.extensions = comparison, position.extensions
 
     def release(
         self, stream: StreamLearner, *, trained_through: dict[int, int], now_ms: int
     ) -> Verdict:
         """Bring out what the stream has learnt, in numbered steps.
 
-        1. Fit the ranker, freeze and judge.  2. Store, a refused one under another name.
-        3. Announce.  4. Compare with it from here on.  5. Remove old versions.
+        1. Ask what serves.  2. Fit the ranker, freeze and judge.  3. Store, a refused one under
+        another name.  4. Announce.  5. Compare with it from here on.  6. Remove old versions.
         """
+        self._follow_others(stream)
         learner = stream.learner
         stream.fusion.refit(seed=int(learner.rng.integers(2**31)))
-        candidate = _Candidate(
+        candidate = Candidate(
             frozen=Frozen(learner.frozen_encoder(), learner.items.unit_vectors()),
             recent=stream.recent_windows(),
             stream=stream,
             trained_through=dict(trained_through),
             created_ms=now_ms,
         )
-        verdict = self._judge(candidate)
+        verdict = judged(candidate, self._frozen, self._settings.gate, self.extensions)
         if verdict.verdict == "undecided":
             self.extensions += 1
         elif verdict.accepted:
@@ -92,12 +99,30 @@ class Releases:
             self._refuse(candidate, verdict)
         return verdict
 
-    def _bring_out(self, candidate: _Candidate, verdict: Verdict) -> None:
+    def _follow_others(self, stream: StreamLearner) -> None:
+        """Compare with what another party has announced since, if one has."""
+        found = self._latest()
+        known = None if self.announced is None else self.announced.version
+        if found is None or found.version == known:
+            return
+        log.warning(
+            "another party announced a version",
+            version=found.version,
+            restores=found.restores,
+            reason=found.gate.reason,
+        )
+        self.follow(stream, found, read_version(found, self._settings.max_model_bytes))
+        stream.serve(self._frozen)
+
+    def _bring_out(self, candidate: Candidate, verdict: Verdict) -> None:
+        before = self.serving
         published = self._store_as(self._settings.model, candidate, verdict)
         self._announce(published)
         self.announced = published
         self.serve(candidate.stream, published.version, candidate.frozen)
-        prune(self._store, self._settings.model, keep=self._settings.keep_bundles)
+        # A rollback would lead to the version before, which may be older than those kept.
+        protect = () if before is None else (before,)
+        prune(self._store, self._settings.model, keep=self._settings.keep_bundles, protect=protect)
         log.info(
             "version published",
             version=published.version,
@@ -105,23 +130,24 @@ class Releases:
             **published.metrics,
         )
 
-    def _refuse(self, candidate: _Candidate, verdict: Verdict) -> None:
+    def _refuse(self, candidate: Candidate, verdict: Verdict) -> None:
         """Keep a refused version for people, unless its values fit no bundle; never announce it."""
         log.error("version refused", reason=verdict.reason, detail=verdict.detail)
         if not verdict.defect:
-            name = f"{self._settings.model}.refused"
+            name = refused_name(self._settings.model)
             self._store_as(name, candidate, verdict)
             prune(self._store, name, keep=_KEPT_REFUSED)
         # The next candidate is judged on other clicks.
         self.serve(candidate.stream, self.serving, self._frozen)
 
-    def _store_as(self, name: str, candidate: _Candidate, verdict: Verdict) -> ModelAnnouncement:
+    def _store_as(self, name: str, candidate: Candidate, verdict: Verdict) -> ModelAnnouncement:
         origin = Origin(
             name=name,
             created_ms=candidate.created_ms,
             verdict=verdict,
             parent=self.serving,
             parent_index=self._index,
+            after=self.serving if self.announced is None else self.announced.version,
             trained_through=candidate.trained_through,
             metrics=_metrics(candidate.stream),
         )
@@ -135,34 +161,6 @@ class Releases:
         )
         self._index = IndexPlan(bundle.centroids_CD, bundle.list_numbers_N)
         return announcement(publish(self._store, bundle))
-
-    def _judge(self, candidate: _Candidate) -> Verdict:
-        compared, settings = candidate.stream.comparison, self._settings.gate
-        defect = unfit(
-            candidate.frozen.vectors_ND,
-            dim=candidate.frozen.encoder.dim,
-            max_norm_deviation=settings.max_norm_deviation,
-        )
-        # While there are too few clicks nothing is decided by coverage, which is dear to measure.
-        early = waits_for_clicks(compared.serving, settings, self.extensions)
-        recent = empty() if early and self._frozen is not None else candidate.recent
-        serving = None
-        if self._frozen is not None:
-            serving = _facts(self._frozen, compared.serving, recent)
-        return judge(
-            _facts(candidate.frozen, compared.candidate, recent),
-            serving,
-            settings,
-            defect=defect,
-            extensions=self.extensions,
-        )
-
-
-def _facts(version: Frozen, score: Score, recent: Windows) -> Facts:
-    if not len(recent):
-        return Facts(len(version.vectors_ND), score)
-    queries_MD = queries(version.encoder, version.vectors_ND, recent)
-    return Facts(len(version.vectors_ND), score, coverage(queries_MD, version.vectors_ND))
 
 
 def _metrics(stream: StreamLearner) -> dict[str, float]:

@@ -102,17 +102,29 @@ class GateSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min_mrr_ratio: float = Field(
-        0.97, ge=0, le=2, description="Least prequential MRR as a share of the serving version's."
+    margin: float = Field(
+        0.03, gt=0, description="Loss of prequential MRR, as a share, that is no reason to refuse."
+    )
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="How sure it must be that the loss is within the margin."
     )
     min_clicks: int = Field(
         500, ge=0, description="Clicks both must have scored before they are compared."
     )
     max_extensions: int = Field(
-        10, ge=0, description="Cadences to wait for those clicks before publishing without them."
+        10,
+        ge=0,
+        description="Cadences to wait for more clicks; then the likelier decides, and few clicks "
+        "are no obstacle any more.",
     )
     min_coverage_ratio: float = Field(
         0.8, ge=0, le=1, description="Least coverage@20 as a share of the serving version's."
+    )
+    max_popularity_ratio: float = Field(
+        1.25,
+        gt=0,
+        description="Most mean clicks of listed items as a share of the serving version's, unless "
+        "the candidate is surely better.",
     )
     max_norm_deviation: float = Field(
         1e-3, gt=0, description="Largest distance of an item vector's length from one."

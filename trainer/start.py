@@ -7,7 +7,8 @@ import torch
 
 from index.candidates import FEATURES
 from index.click_memory import Columns
-from model.bundle import Bundle
+from model.bundle import Bundle, BundleError, load
+from stream.messages import ModelAnnouncement
 from trainer import checkpoint, state
 from trainer.fusion_learner import FusionLearner
 from trainer.learner import Learner, new_learner
@@ -37,6 +38,21 @@ def begin(
     learner = new_learner(settings.learning, seed=settings.seed)
     fusion = FusionLearner(settings.fusion, temperature=learner.temperature)
     return StreamLearner(learner, fusion, settings), state.Position()
+
+
+def read_version(found: ModelAnnouncement, max_bytes: int) -> Bundle | None:
+    """Return an announced version, None when it is damaged.
+
+    Raises ConnectionError when its files cannot be read: without it the next version would be
+    published unjudged, as if it were the first.
+    """
+    try:
+        return load(found.uri, found.manifest_sha256, max_bytes=max_bytes)
+    except BundleError as error:
+        if error.reason == "missing":
+            raise ConnectionError(f"version {found.version} serves, but {error}") from error
+        log.error("the announced version cannot be read", version=found.version, error=str(error))
+        return None
 
 
 def comparable(stream: StreamLearner, serving: Bundle) -> Frozen | None:

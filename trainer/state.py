@@ -12,11 +12,12 @@ from index.popularity import CountsState
 from model.encoders.session_encoder import EncoderConfig
 from trainer import checkpoint
 from trainer.checkpoint import Content
+from trainer.comparison import Comparison
 from trainer.dataset import BufferState
 from trainer.fusion_learner import FusionLearner
 from trainer.learner import Learner, Progress, new_learner
 from trainer.settings import TrainerSettings
-from trainer.stream_learner import Comparison, StreamLearner
+from trainer.stream_learner import StreamLearner
 from trainer.windows import Windows
 
 _LEARNER, _REPLAY, _RECENT, _FUSION = "learner", "replay", "recent", "fusion"
@@ -29,6 +30,7 @@ class Position(msgspec.Struct, frozen=True):
     offsets: dict[int, int] = {}  # next click by partition
     clicks_since_publish: int = 0
     extensions: int = 0  # candidates in a row that were undecided
+    serving: str | None = None  # the version that the scores compare with
 
 
 class _Learning(msgspec.Struct):

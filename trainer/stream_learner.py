@@ -5,14 +5,15 @@ Everything it does follows from its state and its calls, so a checkpoint continu
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
 from model.encoders.session_encoder import SessionEncoder
+from trainer.comparison import Comparison
 from trainer.dataset import Admission, SessionBuffer
-from trainer.evaluate import Score, score, target_ranks, thin
+from trainer.evaluate import target_ranks, thin
 from trainer.fusion_learner import FusionLearner
 from trainer.learner import Learner, Step, queries
 from trainer.replay import ReplayBuffer
@@ -30,14 +31,6 @@ class Frozen:
 
     encoder: SessionEncoder
     vectors_ND: Tensor
-
-
-@dataclass
-class Comparison:
-    """Prequential scores of both versions on the same clicks, since the last candidate."""
-
-    candidate: Score = field(default_factory=Score)
-    serving: Score = field(default_factory=Score)
 
 
 class StreamLearner:
@@ -135,16 +128,16 @@ class StreamLearner:
         targets_M = windows.target_rows
         vectors_ND = items.unit_vectors()[:known]
         own_MD = queries(self.learner.encoder, vectors_ND, windows)
-        ranks_M = target_ranks(own_MD, vectors_ND, targets_M)
-        self.comparison.candidate += score(ranks_M)
+        theirs_M = None
+        if (serving := self._serving) is not None:
+            theirs_MD = queries(serving.encoder, serving.vectors_ND, windows)
+            theirs_M = target_ranks(theirs_MD, serving.vectors_ND, targets_M)
+        own_M = target_ranks(own_MD, vectors_ND, targets_M)
+        self.comparison.add(own_M, theirs_M, windows.sizes)
         few = thin(windows, self._settings.fusion.max_step_examples)
         self.fusion.observe(
             few, queries(self.learner.encoder, vectors_ND, few), vectors_ND, self.learner.rng
         )
-        if self._serving is not None:
-            served_ND = self._serving.vectors_ND
-            theirs_MD = queries(self._serving.encoder, served_ND, windows)
-            self.comparison.serving += score(target_ranks(theirs_MD, served_ND, targets_M))
 
     def _keep_recent(self, windows: Windows) -> None:
         self.recent.append(windows)

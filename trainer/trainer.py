@@ -88,9 +88,9 @@ class Trainer:
         self._checkpoint = Cadence(settings.checkpoint_seconds, now)
 
     def resume(self, position: state.Position) -> None:
-        """Take over the counters of a checkpoint."""
+        """Take over what a checkpoint counted, and scores that still compare with what serves."""
         self._clicks_since_publish = position.clicks_since_publish
-        self._releases.extensions = position.extensions
+        self._releases.rejoin(self._stream, position)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Poll, learn, publish and save until `stopping`, then save once more.
@@ -174,9 +174,10 @@ class Trainer:
         self._metrics.gate_verdicts.labels(verdict.verdict, verdict.reason).inc()
         if verdict.verdict != "undecided":
             self._clicks_since_publish = 0
-        if verdict.accepted and (sent := self._releases.announced) is not None:
+        if verdict.accepted:
             self._metrics.models_published.labels("bundle").inc()
-            self._metrics.show_model(sent)
+        if (latest := self._releases.announced) is not None:
+            self._metrics.show_model(latest)
 
     def _save(self) -> None:
         """Write a checkpoint, then show its offsets to the group: never the other way round."""
@@ -184,6 +185,7 @@ class Trainer:
             offsets=dict(self._feed.next_offsets),
             clicks_since_publish=self._clicks_since_publish,
             extensions=self._releases.extensions,
+            serving=self._releases.serving,
         )
         checkpoint.write(self._directory, state.capture(self._stream, position))
         self._metrics.checkpoint_timestamp.set(self._wall_ms() / 1000)
@@ -202,7 +204,6 @@ class Trainer:
         self._stream, position = state.restore(content, self._settings)
         # Other random numbers than last time, or the same steps would fail the same way.
         self._stream.learner.rng.random(self._reloads)
-        self._releases.rejoin(self._stream)
         self.resume(position)
         self._refused_in_row = 0
         self._feed.start(position.offsets, start_from=self._settings.start_from)

@@ -30,9 +30,14 @@ class Windows:
         return len(self.lengths_B)
 
     @property
+    def sizes(self) -> Int64:
+        """Clicks to be predicted, window by window [B]."""
+        return self.lengths_B - self.first_B
+
+    @property
     def num_targets(self) -> int:
         """Clicks to be predicted."""
-        return int((self.lengths_B - self.first_B).sum())
+        return int(self.sizes.sum())
 
     @property
     def target_mask(self) -> Bool:

@@ -18,6 +18,7 @@ from index.item_index import IndexFullError
 from stream.batch import Send
 from stream.changelog import Entry
 from stream.kafka_types import ConsumerRecord
+from worker.guard import Alarm, Guard
 from worker.hits import NextClickMeter
 from worker.intake import Intake, Seated, judge_records, outcomes, seat
 from worker.ledger import Ledger
@@ -68,6 +69,8 @@ class Answering:
         self._version: ServingVersion | None = None
         self._newcomers = Newcomers(0)
         self._meter = NextClickMeter(settings.ranking.k)
+        self._guard = Guard(settings.guard)
+        self._maker = 0
         self.clock = StageClock(metrics)
         self.sessions = Sessions(0, max_live=settings.sessions.max_live)
 
@@ -92,6 +95,8 @@ class Answering:
         if old is not None:
             self._rename(old, version)
         self._newcomers.renew(version.bundle.vectors_ND.shape[1], self.sessions.codes_in_use)
+        if version.announcement is not None:
+            self._maker = self._guard.serve(version.announcement, time.monotonic())
         pause = time.perf_counter() - started
         self._metrics.swapped(version, pause)
         log.info("serving", version=version.name, items=len(version.bundle.catalogue), pause=pause)
@@ -134,6 +139,10 @@ class Answering:
         self._learn_newcomers(batch)
         self._newcomers.trim(self.sessions.codes_in_use)
         self._measure(batch, records, now_seconds)
+
+    def alarm(self) -> Alarm | None:
+        """Return what the guard finds wrong with the serving version, when a look is due."""
+        return self._guard.alarm(time.monotonic())
 
     def roll_back(self, batch: Batch) -> None:
         """Put the sessions back as they were before the batch."""
@@ -205,11 +214,13 @@ class Answering:
         metrics.latency.observe_many(np.maximum(now_seconds - stamps_B / 1000, 0.0))
         # A second item in the ring: this click went on with a session that had a list.
         continued_B = (after.rings_BR[:, 1] != EMPTY) & ~clicks.repeat_B
-        evaluated, hits = self._meter.measure(
-            clicks.slot_B, clicks.code_B, continued_B, lists.codes_BK.astype(np.int32)
+        measured = self._meter.measure(
+            *(clicks.slot_B, clicks.code_B, continued_B, lists.codes_BK.astype(np.int32)),
+            maker=self._maker,
         )
-        metrics.evaluated.labels("serving").inc(evaluated)
-        metrics.hits.labels("serving").inc(hits)
+        self._guard.count(measured)
+        metrics.evaluated.labels("serving").inc(sum(lists.evaluated for lists in measured))
+        metrics.hits.labels("serving").inc(sum(lists.hits for lists in measured))
         self._sample_recall(after.queries_BD[after.personal_B])
 
     def _sample_recall(self, queries_BD: Array) -> None:

@@ -77,6 +77,9 @@ class WorkerMetrics:
         self.model_info = gauge("model_info", "The serving model", "name", "version", "encoder")
         self.model_created = gauge("model_created_timestamp_seconds", "When it was published")
         self.model_loads = counter("model_loads", "Announced versions", "outcome", "reason")
+        self.rollbacks = counter(
+            "model_rollbacks", "Versions given up for the one before", "outcome"
+        )
         self.swap_pause = self._histogram("model_swap_pause_seconds", "Per swap", _PAUSE_BUCKETS)
         self.index_items = gauge("index_items", "Searchable items", "part")
         self.index_recall = gauge("index_recall_ratio", "Recall@k against exact search, live")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import structlog
@@ -15,6 +16,7 @@ from index.item_index import IndexPlan, ItemIndex
 from model.bundle import Bundle, BundleError, load
 from model.golden import check_golden
 from model.store import Store
+from stream.announcements import stored_version
 from stream.decoding import DecodeError
 from stream.kafka_types import KafkaConsumer, KafkaError, TopicPartition
 from stream.messages import ModelAnnouncement, decode_announcement
@@ -26,6 +28,7 @@ log = structlog.get_logger(__name__)
 _MIN_OVERLAP = 0.8
 _RETRY_SECONDS = 10.0
 _WARM_UP_QUERIES = 32
+_NUMBERS_KEPT = 100  # a version that was restored after so many others is a new one to sessions
 
 
 class VersionFollower:
@@ -121,7 +124,7 @@ class VersionFollower:
             if self._is_known(announcement):
                 return True
             version = self._load(announcement)
-            self._compare(version)
+            self._compare(version, announcement)
         except (DecodeError, BundleError) as error:
             self._metrics.model_loads.labels("refused", error.reason).inc()
             log.error("version refused", reason=error.reason, detail=str(error))
@@ -135,20 +138,28 @@ class VersionFollower:
         return True
 
     def _is_known(self, announcement: ModelAnnouncement) -> bool:
-        if self._newest is None:
-            return False
-        if announcement.version == self._newest.name:
-            return True
-        if announcement.version < self._newest.name:
-            raise BundleError("older", f"{announcement.version} < {self._newest.name}")
-        return False
+        """Tell whether these files are loaded already; they may be announced once more.
 
-    def _compare(self, version: ServingVersion) -> None:
+        What is announced decides the order, not the files: a restored version is an older one.
+        """
+        if self._newest is None or self._newest.announcement is None:
+            return False
+        newest = self._newest.announcement
+        if announcement.version < newest.version:
+            raise BundleError("older", f"{announcement.version} < {newest.version}")
+        if announcement.manifest_sha256 != newest.manifest_sha256:
+            return False
+        self._newest = replace(self._newest, announcement=announcement)
+        return True
+
+    def _compare(self, version: ServingVersion, announcement: ModelAnnouncement) -> None:
         """Refuse a version whose catalogue is another shop's."""
         if self._newest is None:
             return
-        ids = self._newest.bundle.catalogue.ids
-        overlap = float((version.bundle.catalogue.rows(ids) >= 0).mean())
+        old, new = self._newest.bundle.catalogue, version.bundle.catalogue
+        if announcement.restores is not None:
+            old, new = new, old  # it may know fewer items, but no others
+        overlap = float((new.rows(old.ids) >= 0).mean())
         if overlap < _MIN_OVERLAP:
             raise BundleError("overlap", f"only {overlap:.0%} of the serving catalogue is in it")
 
@@ -165,7 +176,7 @@ class VersionLoader:
         self._store = Store(store_url)
         self._max_bytes = max_bytes
         self._num_popular = num_popular
-        self._loaded = 0
+        self._numbers: dict[str, int] = {}
 
     def __call__(self, announcement: ModelAnnouncement) -> ServingVersion:
         """Load the announced version."""
@@ -176,16 +187,27 @@ class VersionLoader:
         plan = IndexPlan(
             bundle.centroids_CD, bundle.list_numbers_N, nprobe=facts.nprobe, recall=facts.recall
         )
-        self._loaded += 1
         index = ItemIndex.build(bundle.vectors_ND, plan)
-        version = serving_version(bundle, index, self._loaded, self._num_popular)
+        number = self._number(bundle.manifest.version)
+        version = serving_version(bundle, index, number, self._num_popular)
         _warm_up(version)
-        return version
+        return replace(version, announcement=announcement)
+
+    def _number(self, name: str) -> int:
+        """Return the number of a version: the same again when it is restored.
+
+        Sessions that no other version touched meanwhile go on with their states.
+        """
+        if name not in self._numbers:
+            self._numbers[name] = max(self._numbers.values(), default=0) + 1
+            if len(self._numbers) > _NUMBERS_KEPT:
+                self._numbers.pop(next(iter(self._numbers)))
+        return self._numbers[name]
 
     def _require_own_store(self, announcement: ModelAnnouncement) -> None:
         """Open no address only because somebody could write it to the models topic."""
         try:
-            expected = self._store.uri(announcement.name, announcement.version)
+            expected = self._store.uri(announcement.name, stored_version(announcement))
         except ValueError as error:
             raise BundleError("store", str(error)) from error
         if announcement.uri != expected:
@@ -199,7 +221,7 @@ class VersionLoader:
 def _bundle(announcement: ModelAnnouncement, max_bytes: int) -> Bundle:
     bundle = load(announcement.uri, announcement.manifest_sha256, max_bytes=max_bytes)
     named = (bundle.manifest.name, bundle.manifest.version)
-    if named != (announcement.name, announcement.version):
+    if named != (announcement.name, stored_version(announcement)):
         raise BundleError("manifest", f"{named} was announced as another version")
     return bundle
 

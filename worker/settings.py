@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.breaker import BreakerSettings
+from worker.guard import GuardSettings
 
 _SECTION = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,6 +70,7 @@ class WorkerSettings(BaseModel):
         "halt, accept the sessions as they are, or rebuild them from the clicks. For one start",
     )
     breaker: BreakerSettings = BreakerSettings()
+    guard: GuardSettings = GuardSettings()
     stall_seconds: float = Field(
         30.0,
         ge=1,

@@ -9,6 +9,7 @@ import numpy as np
 
 from index.item_index import ItemIndex
 from model.bundle import Bundle
+from stream.messages import ModelAnnouncement
 from worker.fusion import Fusion
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -21,6 +22,7 @@ class ServingVersion:
     `number` counts the versions of this process from 1; sessions carry it, so that a state of
     another version is never taken for one of this. `popular_rows_P` are rows by falling popularity,
     `popular_scores_P` their shares of all clicks. Without `fusion` the search by vector decides.
+    `announcement` says that it is to serve; there is none where nobody announced it.
     """
 
     number: int
@@ -29,6 +31,7 @@ class ServingVersion:
     popular_rows_P: Array
     popular_scores_P: Array
     fusion: Fusion | None
+    announcement: ModelAnnouncement | None = None
 
     @property
     def name(self) -> str:

@@ -28,6 +28,7 @@ from worker.breaker import CircuitBreaker
 from worker.metrics import WorkerMetrics
 from worker.partitions import Partitions
 from worker.refresh import VersionFollower
+from worker.rollback import Rollbacks
 from worker.settings import WorkerSettings
 from worker.takeover import Takeover
 
@@ -44,6 +45,7 @@ class Parts:
     takeover: Takeover
     follower: VersionFollower
     answering: Answering
+    rollbacks: Rollbacks
     breaker: CircuitBreaker
     progress: ProgressWatch
     metrics: WorkerMetrics
@@ -150,6 +152,8 @@ class Worker:
         if outcome is Outcome.KEPT:
             self._partitions.move(after, batch.ledgers)
             answering.keep(batch, records, time.time())
+            if (alarm := answering.alarm()) is not None:
+                self._parts.rollbacks.request(alarm)
             self._parts.breaker.count(batch.first_outcomes, time.monotonic())
         else:
             self._parts.metrics.commit_failures.labels(outcome.name.lower()).inc()
@@ -198,4 +202,5 @@ class Worker:
         self._consumer.close(autocommit=False, timeout_ms=5_000)
         self._parts.committer.close()
         self._parts.follower.close()
+        self._parts.rollbacks.close()
         log.info("worker stopped")

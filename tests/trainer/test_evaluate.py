@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.evaluate import Score, coverage, score, target_ranks, thin
+from trainer.evaluate import Score, score, target_ranks, thin, times_shown
 from trainer.windows import from_lists
 
 
@@ -56,11 +56,11 @@ def test_scores_of_disjoint_clicks_add_up():
     assert Score().recall == 0
 
 
-def test_coverage_is_the_share_of_items_in_any_list():
-    queries_MD = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.9, 0.1, 0.0, 0.0]])
+def test_it_counts_the_lists_that_show_an_item():
+    queries_MD = torch.tensor([[1.0, 0.2, 0.0, 0.0], [0.9, 0.0, 0.1, 0.0]])
 
-    assert coverage(queries_MD, torch.eye(4), k=1) == 0.25
-    assert coverage(queries_MD, torch.eye(4)[:0], k=1) == 0.0
+    assert times_shown(queries_MD, torch.eye(4), k=2).tolist() == [2, 1, 1, 0]
+    assert times_shown(queries_MD, torch.eye(4)[:0], k=1).tolist() == []
 
 
 def test_thinning_keeps_at_most_the_wanted_predictions_spread_over_all_windows():

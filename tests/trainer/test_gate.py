@@ -1,57 +1,174 @@
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
 
+from trainer.comparison import Comparison, Products
 from trainer.evaluate import Score
-from trainer.gate import Facts, judge, unfit
+from trainer.gate import (
+    Facts,
+    all_finite,
+    judge_lists,
+    judge_score,
+    surely_better,
+    unfit,
+)
 from trainer.settings import GateSettings
 
 
-def facts(*, items: int = 100, num: int = 1000, mrr: float = 0.3, coverage: float = 0.5) -> Facts:
-    return Facts(items, Score(num, num, mrr * num), coverage)
+def facts(*, items: int = 100, coverage: float = 0.5, popularity: float = 10.0) -> Facts:
+    return Facts(items, coverage, popularity)
 
 
-def test_an_equal_candidate_is_accepted():
-    assert judge(facts(), facts(), GateSettings()).accepted
+def ranks(rng, serving, *, change):
+    """Ranks of a version that differs from the serving one by a small update.
+
+    Of a tenth of the clicks the rank is drawn anew; then so many hits are lost or won that the MRR
+    changes by `change`.
+    """
+    own = np.where(rng.random(len(serving)) < 0.1, rng.permutation(serving), serving)
+    if change < 0:
+        return np.where(rng.random(len(own)) < -change, 100, own)
+    return own
 
 
-def test_the_first_model_is_accepted_when_its_vectors_are_fit():
-    assert judge(facts(), None, GateSettings()).accepted
-    assert judge(facts(), None, GateSettings(), defect="zero_row").verdict == "refused"
+def clicks(rng, num):
+    """Ranks under the serving version, of which 30 % are hits, in windows of one to four clicks."""
+    sizes = rng.integers(1, 5, size=num)
+    sizes = sizes[np.cumsum(sizes) <= num]
+    hit = rng.random(sizes.sum()) < 0.3
+    return sizes, np.where(hit, np.minimum(rng.geometric(0.2, size=len(hit)), 20), 100)
+
+
+def compared(*, change: float, num: int = 20_000, seed: int = 0) -> Comparison:
+    rng, made = np.random.default_rng(seed), Comparison()
+    sizes, serving = clicks(rng, num)
+    made.add(ranks(rng, serving, change=change), serving, sizes)
+    return made
+
+
+def known(change: float, error: float) -> Comparison:
+    """A comparison with this outcome."""
+    ratio, served, num = 1 + change, 1000.0, 2000
+    residuals = (error * served) ** 2 * (num - 1) / num
+    sums = Products(num, 500 * ratio**2 + residuals, 500 * ratio, 500.0)
+    return Comparison(Score(5000, 1500, ratio * served), Score(5000, 1500, served), sums)
+
+
+def final_verdict(rng, *, change, clicks_per_cadence):
+    """Judge cadence by cadence, as the trainer does, until it is decided."""
+    settings, made = GateSettings(), Comparison()
+    for extensions in range(settings.max_extensions + 1):
+        sizes, serving = clicks(rng, clicks_per_cadence)
+        made.add(ranks(rng, serving, change=change), serving, sizes)
+        verdict = judge_score(made, settings, extensions)
+        if verdict.verdict != "undecided":
+            return verdict
+    raise AssertionError("the last cadence decides")
+
+
+@pytest.mark.parametrize("clicks_per_cadence", [60, 600, 4_000, 40_000])
+def test_of_forty_equal_versions_at_most_two_are_refused(clicks_per_cadence):
+    rng = np.random.default_rng(3)
+
+    verdicts = [
+        final_verdict(rng, change=0, clicks_per_cadence=clicks_per_cadence) for _ in range(40)
+    ]
+
+    assert sum(not verdict.accepted for verdict in verdicts) <= 2
+
+
+@pytest.mark.parametrize(("clicks_per_cadence", "at_most"), [(600, 4), (4_000, 1), (40_000, 0)])
+def test_a_version_that_is_six_percent_worse_is_nearly_always_refused(clicks_per_cadence, at_most):
+    rng = np.random.default_rng(12)
+
+    verdicts = [
+        final_verdict(rng, change=-0.06, clicks_per_cadence=clicks_per_cadence) for _ in range(40)
+    ]
+
+    assert sum(verdict.accepted for verdict in verdicts) <= at_most
+
+
+def test_a_clear_change_is_decided_at_the_first_look():
+    settings = GateSettings()
+
+    worse = judge_score(compared(change=-0.2), settings, 0)
+    equal = judge_score(compared(change=0, num=100_000), settings, 0)
+
+    assert (worse.verdict, worse.reason) == ("refused", "mrr")
+    assert worse.detail.startswith("MRR -19.5% of the serving version's, -21.0% to -18.1%")
+    assert (equal.verdict, equal.reason) == ("accepted", "not_worse")
 
 
 @pytest.mark.parametrize(
-    ("candidate", "reason"),
+    ("change", "error", "verdict", "reason"),
     [
-        (facts(mrr=0.29), "mrr"),
-        (facts(items=99), "rows"),
-        (facts(coverage=0.39), "coverage"),
+        (0.0, 0.02, "accepted", "not_surely_worse"),
+        (-0.05, 0.04, "accepted", "not_surely_worse"),
+        (-0.05, 0.02, "refused", "likely_worse"),
     ],
 )
-def test_a_worse_candidate_is_refused_with_its_reason(candidate, reason):
-    verdict = judge(candidate, facts(), GateSettings())
+def test_what_stays_unclear_is_refused_only_if_surely_worse(change, error, verdict, reason):
+    settings = GateSettings(max_extensions=4)
+    unclear = known(change, error)
 
-    assert (verdict.verdict, verdict.reason) == ("refused", reason)
+    waiting, last = (judge_score(unclear, settings, extensions) for extensions in (3, 4))
 
-
-def test_a_candidate_within_the_margin_is_accepted():
-    assert judge(facts(mrr=0.292), facts(), GateSettings()).accepted
+    assert (waiting.verdict, waiting.reason) == ("undecided", "mrr_unclear")
+    assert (last.verdict, last.reason) == (verdict, reason)
 
 
 def test_too_few_clicks_extend_a_bounded_number_of_times():
     settings = GateSettings(min_clicks=2000, max_extensions=3)
+    few = compared(change=-0.5, num=1000)
 
-    verdicts = [judge(facts(), facts(), settings, extensions=n).verdict for n in range(5)]
+    verdicts = [judge_score(few, settings, extensions) for extensions in range(5)]
 
-    assert verdicts == ["undecided"] * 3 + ["accepted"] * 2
+    assert {verdict.reason for verdict in verdicts} == {"few_clicks"}
+    assert [verdict.verdict for verdict in verdicts] == ["undecided"] * 3 + ["accepted"] * 2
 
 
-def test_too_few_clicks_do_not_let_a_shrunken_catalogue_through():
-    verdict = judge(
-        facts(items=1, num=0), facts(num=0), GateSettings(max_extensions=0), extensions=9
-    )
+def test_equal_lists_are_no_reason_to_refuse():
+    unchanged = compared(change=0)
 
-    assert verdict.reason == "rows"
+    assert judge_lists(facts(), facts(), unchanged, GateSettings(), better=False) is None
+
+
+@pytest.mark.parametrize(
+    ("candidate", "change", "reason"),
+    [
+        (facts(items=99), 0, "rows"),
+        (facts(coverage=0.39), 0, "coverage"),
+        (facts(popularity=12.6), 0, "popularity"),
+        (facts(), -0.2, "learnt_clicks"),
+    ],
+)
+def test_lists_that_got_worse_are_refused_with_their_reason(candidate, change, reason):
+    learnt = compared(change=change)
+
+    verdict = judge_lists(candidate, facts(), learnt, GateSettings(), better=False)
+
+    assert (verdict.verdict, verdict.reason) == ("refused", reason)
+
+
+def test_a_surely_better_version_may_show_more_popular_items():
+    popular = facts(popularity=30.0)
+
+    assert judge_lists(popular, facts(), compared(change=0), GateSettings(), better=True) is None
+
+
+def test_better_is_what_is_above_zero_with_its_whole_bound():
+    assert surely_better(known(0.04, 0.02), GateSettings())
+    assert not surely_better(known(0.03, 0.02), GateSettings())
+    assert not surely_better(Comparison(), GateSettings())
+
+
+def test_a_single_bad_weight_is_found():
+    good = [torch.ones(3), np.ones((2, 2), np.float32)]
+
+    assert all_finite(good)
+    assert not all_finite([*good, np.array([1.0, np.inf])])
+    assert not all_finite([torch.tensor(float("nan")), *good])
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,15 @@ def meter():
     return NextClickMeter(3)
 
 
-def measure(meter, *clicks):
+def measure_by_maker(meter, *clicks, maker=1):
     slots, codes, continued, lists = zip(*clicks, strict=True)
-    return meter.measure(
-        np.array(slots), np.array(codes), np.array(continued), np.array(lists, np.int32)
-    )
+    columns = np.array(slots), np.array(codes), np.array(continued), np.array(lists, np.int32)
+    return meter.measure(*columns, maker=maker)
+
+
+def measure(meter, *clicks):
+    measured = measure_by_maker(meter, *clicks)
+    return sum(lists.evaluated for lists in measured), sum(lists.hits for lists in measured)
 
 
 def test_a_click_on_an_item_of_the_last_list_is_a_hit(meter):
@@ -50,7 +54,17 @@ def test_a_forgotten_list_is_not_counted(meter):
 def test_an_empty_batch_counts_nothing(meter):
     empty = np.empty(0, np.int64)
 
-    assert meter.measure(empty, empty, empty.astype(bool), np.empty((0, 3), np.int32)) == (0, 0)
+    assert meter.measure(empty, empty, empty.astype(bool), np.empty((0, 3)), maker=1) == []
+
+
+def test_a_hit_counts_for_the_maker_of_the_list_not_for_who_serves_now(meter):
+    measure_by_maker(meter, (1, 5, False, [7, 8, 9]), (5000, 5, False, [7, 8, 9]), maker=1)
+
+    both = measure_by_maker(meter, (1, 7, True, [1, 2, 3]), (1, 4, True, [1, 2, 3]), maker=2)
+
+    assert both == [(1, 1, 1), (2, 1, 0)]
+    assert measure_by_maker(meter, (5000, 8, True, [1, 2, 3]), maker=3) == [(1, 1, 1)]
+    assert measure_by_maker(meter, (1, 3, True, [1, 2, 3]), maker=3) == [(2, 1, 1)]
 
 
 CLICK = st.tuples(
