@@ -1,4 +1,4 @@
-"""What `nextclick models promote` and `rollback` do: check a stored version, announce it; no output.
+"""Checks a stored version and announces it, for `nextclick models promote` and `rollback`.
 
 Heavy packages are imported in the functions, so that `nextclick --help` is quick.
 """

@@ -15,7 +15,6 @@ from trainer.gate import (
     defective,
     judge_lists,
     judge_score,
-    surely_better,
     unfit,
 )
 from trainer.learner import queries
@@ -52,9 +51,9 @@ def judged(
     refusal = judge_lists(
         _facts(candidate.frozen, candidate),
         _facts(serving, candidate),
-        _on_learnt_clicks(candidate, serving),
         settings,
-        better=surely_better(compared, settings),
+        compared=compared,
+        learnt=_on_learnt_clicks(candidate, serving),
     )
     return refusal or verdict
 

@@ -104,19 +104,20 @@ def judge_score(compared: Comparison, settings: GateSettings, extensions: int) -
 def judge_lists(
     candidate: Facts,
     serving: Facts,
-    learnt: Comparison,
     settings: GateSettings,
     *,
-    better: bool,
+    compared: Comparison,
+    learnt: Comparison,
 ) -> Verdict | None:
     """Return why a candidate is refused whose score would do, None where there is no reason.
 
     `learnt` compares on clicks that only the candidate has learnt: to be worse even there, it must
-    have broken after its score was taken. More popular items are no fault of a candidate whose
-    score is surely `better`: the old version may not know what is popular now.
+    have broken after its score was taken. More popular items are no fault of a candidate that is
+    surely better on all of these clicks: the old version may not know what is popular now.
     """
     if candidate.num_items < serving.num_items:
         return _refused("rows", candidate.num_items, serving.num_items)
+    better = all(bounds(clicks.change(), settings)[0] > 0 for clicks in (compared, learnt))
     if candidate.popularity > settings.max_popularity_ratio * serving.popularity and not better:
         return _refused("popularity", candidate.popularity, serving.popularity)
     if candidate.coverage < settings.min_coverage_ratio * serving.coverage:
@@ -124,11 +125,6 @@ def judge_lists(
     if bounds(learnt.change(), settings)[1] < -settings.margin:
         return _refused("learnt_clicks", learnt.candidate.mrr, learnt.serving.mrr)
     return None
-
-
-def surely_better(compared: Comparison, settings: GateSettings) -> bool:
-    """Tell whether the whole bound of the change is above zero."""
-    return bounds(compared.change(), settings)[0] > 0
 
 
 def bounds(change: Change, settings: GateSettings) -> tuple[float, float]:

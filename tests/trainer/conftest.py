@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from trainer.comparison import Comparison, Products
+from trainer.evaluate import Score
 from trainer.fusion_learner import FusionLearner
 from trainer.learner import Learner, new_learner
 from trainer.settings import LearningSettings, TrainerSettings
@@ -35,6 +37,20 @@ def make_learner(learning: Callable[..., LearningSettings]) -> Callable[..., Lea
         for item in range(items):
             learner.admit(f"item-{item}", [])
         return learner
+
+    return make
+
+
+@pytest.fixture
+def make_comparison() -> Callable[..., Comparison]:
+    """Make a comparison with this change in MRR and this standard error of it."""
+
+    def make(change: float, *, error: float = 0.01, num: int = 5_000) -> Comparison:
+        ratio, served, windows = 1 + change, 0.2 * num, num // 2
+        residuals = (error * served) ** 2 * (windows - 1) / windows
+        products = Products(windows, served * ratio**2 + residuals, served * ratio, served)
+        hits = round(0.3 * num)
+        return Comparison(Score(num, hits, ratio * served), Score(num, hits, served), products)
 
     return make
 

@@ -3,14 +3,12 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from trainer.comparison import Comparison, Products
-from trainer.evaluate import Score
+from trainer.comparison import Comparison
 from trainer.gate import (
     Facts,
     all_finite,
     judge_lists,
     judge_score,
-    surely_better,
     unfit,
 )
 from trainer.settings import GateSettings
@@ -45,14 +43,6 @@ def compared(*, change: float, num: int = 20_000, seed: int = 0) -> Comparison:
     sizes, serving = clicks(rng, num)
     made.add(ranks(rng, serving, change=change), serving, sizes)
     return made
-
-
-def known(change: float, error: float) -> Comparison:
-    """A comparison with this outcome."""
-    ratio, served, num = 1 + change, 1000.0, 2000
-    residuals = (error * served) ** 2 * (num - 1) / num
-    sums = Products(num, 500 * ratio**2 + residuals, 500 * ratio, 500.0)
-    return Comparison(Score(5000, 1500, ratio * served), Score(5000, 1500, served), sums)
 
 
 def final_verdict(rng, *, change, clicks_per_cadence):
@@ -108,9 +98,11 @@ def test_a_clear_change_is_decided_at_the_first_look():
         (-0.05, 0.02, "refused", "likely_worse"),
     ],
 )
-def test_what_stays_unclear_is_refused_only_if_surely_worse(change, error, verdict, reason):
+def test_what_stays_unclear_is_refused_only_if_surely_worse(
+    make_comparison, change, error, verdict, reason
+):
     settings = GateSettings(max_extensions=4)
-    unclear = known(change, error)
+    unclear = make_comparison(change, error=error)
 
     waiting, last = (judge_score(unclear, settings, extensions) for extensions in (3, 4))
 
@@ -128,39 +120,45 @@ def test_too_few_clicks_extend_a_bounded_number_of_times():
     assert [verdict.verdict for verdict in verdicts] == ["undecided"] * 3 + ["accepted"] * 2
 
 
-def test_equal_lists_are_no_reason_to_refuse():
-    unchanged = compared(change=0)
+def judged(candidate, *, compared=None, learnt=None):
+    clicks = {"compared": compared or Comparison(), "learnt": learnt or Comparison()}
+    return judge_lists(candidate, facts(), GateSettings(), **clicks)
 
-    assert judge_lists(facts(), facts(), unchanged, GateSettings(), better=False) is None
+
+def test_equal_lists_are_no_reason_to_refuse(make_comparison):
+    assert judged(facts(), compared=make_comparison(0.0), learnt=make_comparison(0.0)) is None
 
 
 @pytest.mark.parametrize(
     ("candidate", "change", "reason"),
     [
-        (facts(items=99), 0, "rows"),
-        (facts(coverage=0.39), 0, "coverage"),
-        (facts(popularity=12.6), 0, "popularity"),
+        (facts(items=99), 0.0, "rows"),
+        (facts(coverage=0.39), 0.0, "coverage"),
+        (facts(popularity=12.6), 0.0, "popularity"),
         (facts(), -0.2, "learnt_clicks"),
     ],
 )
-def test_lists_that_got_worse_are_refused_with_their_reason(candidate, change, reason):
-    learnt = compared(change=change)
-
-    verdict = judge_lists(candidate, facts(), learnt, GateSettings(), better=False)
+def test_lists_that_got_worse_are_refused_with_their_reason(
+    make_comparison, candidate, change, reason
+):
+    verdict = judged(candidate, learnt=make_comparison(change))
 
     assert (verdict.verdict, verdict.reason) == ("refused", reason)
 
 
-def test_a_surely_better_version_may_show_more_popular_items():
-    popular = facts(popularity=30.0)
+@pytest.mark.parametrize(
+    ("change", "on_learnt_clicks", "accepted"),
+    [(0.04, 0.2, True), (0.03, 0.2, False), (0.04, 0.0, False)],
+)
+def test_only_a_surely_better_version_may_show_more_popular_items(
+    make_comparison, change, on_learnt_clicks, accepted
+):
+    compared = make_comparison(change, error=0.02)
+    learnt = make_comparison(on_learnt_clicks, error=0.02)
 
-    assert judge_lists(popular, facts(), compared(change=0), GateSettings(), better=True) is None
+    verdict = judged(facts(popularity=30.0), compared=compared, learnt=learnt)
 
-
-def test_better_is_what_is_above_zero_with_its_whole_bound():
-    assert surely_better(known(0.04, 0.02), GateSettings())
-    assert not surely_better(known(0.03, 0.02), GateSettings())
-    assert not surely_better(Comparison(), GateSettings())
+    assert (verdict is None) is accepted
 
 
 def test_a_single_bad_weight_is_found():
