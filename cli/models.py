@@ -260,7 +260,7 @@ def _report(changes: ModelChanges, sent: ModelAnnouncement, *, as_json: bool) ->
             }
         )
         return
-    what = f"{sent.restores}, announced as {sent.version}" if sent.restores else sent.version
+    what = f"{sent.restores} again, as {sent.version}" if sent.restores else sent.version
     typer.echo(f"Announced {what}; it replaces {replaced or 'nothing'}.")
 
 

@@ -16,6 +16,7 @@ from worker.version import ServingVersion
 
 # `commit` is the whole protocol: produce, flush, check every future, commit offsets.
 STAGES = ("poll", "decode", "sessions", "encode", "search", "rank", "serialise", "commit")
+ROLLBACK_OUTCOMES = ("announced", "failed", "frozen")
 _SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 _PAUSE_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _RESTORE_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -80,6 +81,8 @@ class WorkerMetrics:
         self.rollbacks = counter(
             "model_rollbacks", "Versions given up for the one before", "outcome"
         )
+        for outcome in ROLLBACK_OUTCOMES:
+            self.rollbacks.labels(outcome)  # from 0 on: one that begins at 1 shows no increase
         self.swap_pause = self._histogram("model_swap_pause_seconds", "Per swap", _PAUSE_BUCKETS)
         self.index_items = gauge("index_items", "Searchable items", "part")
         self.index_recall = gauge("index_recall_ratio", "Recall@k against exact search, live")

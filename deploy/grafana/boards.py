@@ -112,6 +112,7 @@ OVERVIEW: Final = [
         [
             ("count by (job, version) (nextclick_model_info)", "{{job}} {{version}}"),
             (rate("model_loads_total", "outcome, reason"), "load: {{outcome}} {{reason}}"),
+            (rate("model_rollbacks_total", "outcome"), "rollback: {{outcome}}"),
         ],
     ),
     Panel(

@@ -98,8 +98,10 @@ batch_seconds = 0.5
 user_clicks_per_hour = 10000
 [trainer.gate]
 min_clicks = 10
-min_mrr_ratio = 0.0
+max_extensions = 0
+margin = 1.0
 min_coverage_ratio = 0.0
+max_popularity_ratio = 100.0
 """
 
 

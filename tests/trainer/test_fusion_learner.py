@@ -63,6 +63,18 @@ def test_a_ranker_comes_with_enough_examples_and_follows_new_ones(make_fusion, v
     assert not fusion.refit(seed=0)
 
 
+def test_a_ranker_that_is_not_finite_is_no_start_for_the_next(make_fusion, vectors):
+    fusion, rng = make_fusion(min_examples=30), np.random.default_rng(0)
+    show(fusion, chains(20, seed=1), vectors, rng)
+    fusion.refit(seed=0)
+    fusion.weights.linear_F[0] = np.nan
+    show(fusion, chains(60, seed=2), vectors, rng)
+
+    assert fusion.refit(seed=0)
+
+    assert all(np.isfinite(array).all() for array in fusion.weights)
+
+
 def test_vectors_that_are_not_finite_make_no_example(make_fusion, vectors):
     fusion = make_fusion(min_examples=1)
     broken = vectors.clone()

@@ -155,6 +155,7 @@ def test_what_goes_on_learning_is_accepted(desk):
     assert len(desk.sent) == 1
 
 
+@pytest.mark.matrix("F43")
 @pytest.mark.parametrize("spoil", [shuffle_labels, collapse_on_the_popular])
 def test_a_version_that_recommends_worse_is_refused_by_its_score(desk, spoil):
     stream = desk.learner(desk.history.today, rate=LEARNS_NOTHING)

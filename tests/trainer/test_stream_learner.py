@@ -95,6 +95,7 @@ def test_both_versions_score_the_same_clicks(make_stream, cyclic_clicks):
     compared = stream.comparison
     assert compared.candidate.num == compared.serving.num > 300
     assert compared.candidate.mrr > compared.serving.mrr
+    assert compared.change().mean > 2 * compared.change().error
 
 
 def test_predictions_of_one_batch_are_capped(make_stream, cyclic_clicks):
