@@ -53,6 +53,16 @@ MostOption = Annotated[
     int | None, typer.Option(min=1, help="Predict a random subset; everything is still learnt.")
 ]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
+ChannelsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Channels to join, of rnn, knn, rules, popular: --channels rnn,knn. Default all."
+    ),
+]
+DiversityOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="How much unlike items go before good ones, as in the worker."),
+]
 PlotOption = Annotated[
     Path | None, typer.Option(help="Folder for plots, PNG and SVG.", metavar="DIR")
 ]
@@ -68,6 +78,8 @@ def evaluate(  # noqa: PLR0913, PLR0917  # a command has as many arguments as it
     last: LastOption = None,
     max_predictions: MostOption = None,
     seed: SeedOption = None,
+    channels: ChannelsOption = None,
+    diversity: DiversityOption = None,
     plot: PlotOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -87,8 +99,13 @@ def evaluate(  # noqa: PLR0913, PLR0917  # a command has as many arguments as it
     from evaluation.recorded import Cut
 
     _refuse_contradictions(protocol, delay, days, frac)
-    settings = load_settings(config, {"trainer.seed": seed})
-    task = Task(protocol, k, round(delay * 1_000), max_predictions, settings.trainer.seed)
+    named = channels.split(",") if channels is not None else None
+    flags = {"trainer.fusion.channels": named, "worker.ranking.diversity": diversity}
+    settings = load_settings(config, flags | {"trainer.seed": seed})
+    task = Task(
+        *(protocol, k, round(delay * 1_000), max_predictions, settings.trainer.seed),
+        diversity=settings.worker.ranking.diversity,
+    )
     _measure(file, Cut(days, frac, last), task, settings, plot=plot, as_json=as_json)
 
 

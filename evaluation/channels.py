@@ -30,7 +30,8 @@ def channels(
 ) -> dict[str, Array]:
     """Return codes_BK of the best `ranking.k` by each channel alone, padded with EMPTY.
 
-    What the lists leave out these leave out too; popularity fills none of them up.
+    Channels that the version leaves out have no list. What the lists leave out these leave out
+    too; popularity fills none of them up.
     """
     excluded_BX = advanced.rings_BR if ranking.exclude == "session" else advanced.rings_BR[:, :0]
     scores_BC, near_BC = version.index.search(advanced.queries_BD, ranking.k + excluded_BX.shape[1])
@@ -43,7 +44,8 @@ def channels(
         )
         for name, source, feature in _OTHERS:
             lists[name] = _brought_by(found, source, feature, ranking.k)
-    return lists
+    on = version.bundle.manifest.channels
+    return {name: list_BK for name, list_BK in lists.items() if name in on}
 
 
 def _brought_by(found: Found, source: int, feature: str, k: int) -> Array:

@@ -23,13 +23,17 @@ Protocol = Literal["static", "prequential"]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to measure; `delay_ms` is the age at which a click is learnt, prequential only."""
+    """What to measure; `delay_ms` is the age at which a click is learnt, prequential only.
+
+    `diversity` is that of the worker's ranking.
+    """
 
     protocol: Protocol
     k: int = 20
     delay_ms: int = 0
     max_predictions: int | None = None
     seed: int = 0
+    diversity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def evaluate(
             *(recorded, workshop, first), delay_ms=task.delay_ms, cpu_seconds=around.cpu_seconds
         )
     reigns = stream.reigns() if stream else iter([Reign(recorded.first_test, len(recorded), first)])
-    tally, predicting, num_versions = _predict(recorded, task, reigns, around)
+    tally, predicting, num_versions = predict(recorded, task, reigns, around)
     return Evaluation(
         *(recorded, task, settings, tally, first, num_versions, trained.clicks_learnt),
         training=training,
@@ -101,10 +105,10 @@ def evaluate(
     )
 
 
-def _predict(
+def predict(
     recorded: Recorded, task: Task, reigns: Iterator[Reign], around: Surroundings
 ) -> tuple[Tally, Work, int]:
-    """Play the test period, version by version."""
+    """Play the test period, version by version; return also the work and how many versions."""
     tally, work, num_versions = Tally(recorded), Work(), 0
     playback = Playback(recorded, _points(recorded, task), _ranking(recorded, task), tally)
     for reign in reigns:
@@ -124,4 +128,5 @@ def _points(recorded: Recorded, task: Task) -> Int64:
 
 
 def _ranking(recorded: Recorded, task: Task) -> RankingSettings:
-    return RankingSettings(k=task.k, exclude="session" if recorded.exclude_seen else "none")
+    exclude: Literal["session", "none"] = "session" if recorded.exclude_seen else "none"
+    return RankingSettings(k=task.k, exclude=exclude, diversity=task.diversity)

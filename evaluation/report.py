@@ -140,6 +140,8 @@ def _settings(found: Evaluation) -> dict[str, Any]:
         "max_predictions": found.task.max_predictions,
         "delay_seconds": found.task.delay_ms / 1_000,
         "seed": found.task.seed,
+        "channels": list(found.first.bundle.manifest.channels),
+        "diversity": found.task.diversity,
         "family": encoder.family,
         "dim": encoder.dim,
         "negatives": found.settings.learning.negatives,

@@ -4,6 +4,7 @@ Knows rows only. Shapes: B sessions, R ring (newest first), M items near the que
 F features, D dimensions, N items. Codes below -1 are newcomers: near the query or not at all.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -11,10 +12,22 @@ from numpy.typing import NDArray
 
 from index.click_memory import NO_CLICK, ClickMemory
 from index.describe import describe_all
-from index.features import FEATURES, Also, Channels, Found, Near, Places, Work
+from index.diversity import diverse_places
+from index.features import (
+    CHANNELS,
+    FEATURES,
+    NEAR,
+    POPULAR,
+    Also,
+    Channels,
+    Found,
+    Near,
+    Places,
+    Work,
+)
 from index.neighbours import new_scores, new_scratch
 
-__all__ = ["FEATURES", "CandidateMaker", "Found", "Near"]
+__all__ = ["CHANNELS", "FEATURES", "CandidateMaker", "Found", "Near"]
 
 Int32 = NDArray[np.int32]
 
@@ -25,18 +38,29 @@ _FROM_POPULAR: Final = 40
 
 
 class CandidateMaker:
-    """Finds and describes candidates; one for each thread, its work space grows with the items."""
+    """Finds and describes candidates; one for each thread, its work space grows with the items.
 
-    def __init__(self, memory: ClickMemory) -> None:
+    `channels` are names of CHANNELS. The others bring nothing, cost nothing and leave their
+    features at 0; a session's own items are candidates whatever the channels.
+    """
+
+    def __init__(self, memory: ClickMemory, channels: Iterable[str] = tuple(CHANNELS)) -> None:
         self.memory = memory
+        self.on = sum(CHANNELS[name] for name in set(channels))
         self._work = _new_work(memory.capacity, memory.num_items)
         self._popular_P = np.zeros(0, np.int32)
         self._popular_at = -1
 
+    @property
+    def by_vector(self) -> bool:
+        """Whether what the search by vector found is looked at."""
+        return bool(self.on & NEAR)
+
     def find(self, rings_BR: Int32, near: Near, *, session_items: bool) -> Found:
         """Return the candidates of each session; `session_items` keeps those it holds already.
 
-        `rings_BR` is newest first, -1 where it is empty; a session without a row has none.
+        `rings_BR` is newest first, -1 where it is empty; a session without a row has none. `near`
+        may be empty where the search by vector is off.
         """
         self._keep_up()
         num = len(rings_BR)
@@ -47,7 +71,7 @@ class CandidateMaker:
             np.zeros(num, np.int64),
         )
         rings_BR = np.ascontiguousarray(rings_BR, np.int32)
-        also = Also(self._popular_P, session_items)
+        also = Also(self._popular_P, session_items, self.on)
         describe_all(self.memory.held, rings_BR, near, also, self._work, found)
         return found
 
@@ -55,7 +79,7 @@ class CandidateMaker:
         memory = self.memory
         if len(self._work.scratch.seen_N) < memory.num_items:
             self._work = _new_work(memory.capacity, memory.num_items)
-        if self._popular_at != memory.num_added:
+        if self.on & POPULAR and self._popular_at != memory.num_added:
             self._popular_P = memory.popular(_FROM_POPULAR).astype(np.int32)
             self._popular_at = memory.num_added
 
@@ -73,3 +97,4 @@ def compile_now() -> None:
     one_BD = np.ones((1, 1), np.float32)
     near = Near(np.zeros((1, 1), np.int64), one_BD, one_BD, one_BD, 1.0)
     CandidateMaker(memory).find(np.zeros((1, 1), np.int32), near, session_items=True)
+    diverse_places(near.codes_BM, one_BD, np.ones(1, np.int64), one_BD, 0.5, 1)

@@ -46,7 +46,7 @@ def describe_all(
     for b in range(len(rings_BR)):
         items_H = _enter_ring(rings_BR[b], work.places)
         if len(items_H) > 0:
-            session = _score(held, b, rings_BR[b], items_H, work)
+            session = _score(held, b, also.on, rings_BR[b], items_H, work)
             order.near_C[:] = NOWHERE
             order.neighbours_C[:] = NOWHERE
             _collect(session, near, also, work, order, found)
@@ -71,7 +71,8 @@ def _enter_ring(ring_R: Int32, places: Places) -> Int32:
 
 
 @compiled
-def _score(held: Held, number: int, ring_R: Int32, items_H: Int32, work: Work) -> Session:
+def _score(held: Held, number: int, on: int, ring_R: Int32, items_H: Int32, work: Work) -> Session:
+    """Ask the channels that are on; the others score nothing."""
     channels = work.channels
     length, previous, seen = 0, -1, 0
     for ago in range(len(ring_R)):
@@ -81,15 +82,17 @@ def _score(held: Held, number: int, ring_R: Int32, items_H: Int32, work: Work) -
                 previous = ring_R[ago]
             seen += 1
     counts, totals = np.zeros(4, np.int64), np.zeros(4, np.float32)
-    counts[0] = neighbour_scores(held, items_H, work.scratch, channels.neighbours)
-    counts[1], counts[2], counts[3] = rule_scores(
-        held, items_H[0], previous, channels.after, channels.next_, channels.pair
-    )
+    if on & NEIGHBOURS:
+        counts[0] = neighbour_scores(held, items_H, work.scratch, channels.neighbours)
+    if on & RULES:
+        counts[1], counts[2], counts[3] = rule_scores(
+            held, items_H[0], previous, channels.after, channels.next_, channels.pair
+        )
     totals[0] = _total(channels.neighbours, counts[0])
     totals[1] = _total(channels.after, counts[1])
     totals[2] = _total(channels.next_, counts[2])
     totals[3] = _total(channels.pair, counts[3])
-    return Session(number, items_H, length, previous, counts, totals)
+    return Session(number, on, items_H, length, previous, counts, totals)
 
 
 @compiled
@@ -122,7 +125,8 @@ def _collect(
     b, channels, keep = session.number, work.channels, also.keep_session
     if keep:
         _add_all(b, session.items_H, SESSION, keep, work.places, found)
-    _collect_near(b, near, keep, work.places, order, found)
+    if session.on & NEAR:
+        _collect_near(b, near, keep, work.places, order, found)
     rows = _best(channels.neighbours, session.counts[0], _FROM_NEIGHBOURS)
     for k in range(len(rows)):
         at = _add(b, rows[k], NEIGHBOURS, keep, work.places, found)

@@ -27,6 +27,7 @@ FEATURES: Final = (
     "in_session_items", "current_length", "below_best", "not_near",
 )  # fmt: skip
 NEAR, NEIGHBOURS, RULES, POPULAR, SESSION = 1, 2, 4, 8, 16  # a candidate's sources, as bits
+CHANNELS: Final = {"rnn": NEAR, "knn": NEIGHBOURS, "rules": RULES, "popular": POPULAR}
 NOWHERE: Final = 1_000  # the place of a candidate that a channel did not bring
 _FLOOR: Final = 1e-4
 _FAR: Final = 30
@@ -79,9 +80,13 @@ class Work(NamedTuple):
 
 
 class Session(NamedTuple):
-    """One session with its channels: how many rows each scored, and the sum of the scores."""
+    """One session with its channels: how many rows each scored, and the sum of the scores.
+
+    `on` are the channels that are looked at, as bits.
+    """
 
     number: int
+    on: int
     items_H: Int32
     length: int
     previous: int
@@ -90,10 +95,14 @@ class Session(NamedTuple):
 
 
 class Also(NamedTuple):
-    """What else may be a candidate: popular rows, and the items of the session itself or not."""
+    """What else may be a candidate: popular rows, and the items of the session itself or not.
+
+    `on` are the channels that are looked at, as bits.
+    """
 
     popular_P: Int32
     keep_session: bool
+    on: int
 
 
 class Order(NamedTuple):
@@ -107,7 +116,27 @@ class Order(NamedTuple):
 def describe(
     held: Held, session: Session, near: Near, work: Work, order: Order, found: Found
 ) -> None:
-    """Fill in the features of every candidate of a session."""
+    """Fill in the features of every candidate of a session.
+
+    Those of a channel that is off stay 0, which a ranker that was fitted so does not see.
+    """
+    b = session.number
+    for c in range(found.num_B[b]):
+        code, feature_F = found.codes_BC[b, c], found.features_BCF[b, c]
+        if code >= 0:
+            _describe_channels(session, work.channels, code, feature_F)
+        if session.on & NEIGHBOURS:
+            feature_F[10] = 1.0 / (order.neighbours_C[c] + 2.0)
+        if session.on & POPULAR:
+            _describe_item(held, session, code, feature_F)
+        _describe_session(session, work.places, code, feature_F)
+    if session.on & NEAR:
+        _describe_near(session, near, order, found)
+
+
+@compiled
+def _describe_near(session: Session, near: Near, order: Order, found: Found) -> None:
+    """How near a candidate is to the query, and to the current item."""
     b, current = session.number, session.items_H[0]
     best = np.float32(-1.0)
     for c in range(found.num_B[b]):
@@ -120,13 +149,9 @@ def describe(
         feature_F[0] = near.temperature * cosine
         best = max(best, feature_F[0])
         feature_F[9] = 1.0 / (place + 2.0)
-        feature_F[10] = 1.0 / (order.neighbours_C[c] + 2.0)
         feature_F[32] = place == NOWHERE
         if code >= 0:
-            _describe_channels(session, work.channels, code, feature_F)
             feature_F[23] = near.temperature * _dot(near.vectors_ND[current], near.vectors_ND[code])
-        _describe_item(held, code, feature_F)
-        _describe_session(held, session, work.places, code, feature_F)
     for c in range(found.num_B[b]):
         found.features_BCF[b, c, 31] = found.features_BCF[b, c, 0] - best
 
@@ -148,9 +173,10 @@ def _describe_channels(session: Session, channels: Channels, code: int, feature_
         channels.pair.score_N[code],
     )
     for i in range(4):
-        total = session.totals[i]
-        feature_F[1 + i] = np.log((values[i] / total if total > 0 else 0.0) + _FLOOR)
-        feature_F[5 + i] = values[i] == 0.0
+        if session.on & (NEIGHBOURS if i == 0 else RULES):
+            total = session.totals[i]
+            feature_F[1 + i] = np.log((values[i] / total if total > 0 else 0.0) + _FLOOR)
+            feature_F[5 + i] = values[i] == 0.0
     feature_F[11] = np.log1p(values[2])
     feature_F[12] = np.log1p(values[1])
     feature_F[13] = np.log1p(values[3])
@@ -159,8 +185,9 @@ def _describe_channels(session: Session, channels: Channels, code: int, feature_
 
 
 @compiled
-def _describe_item(held: Held, code: int, feature_F: Float32) -> None:
+def _describe_item(held: Held, session: Session, code: int, feature_F: Float32) -> None:
     """Counts and times of an item; the clock is the newest click, so that a pause ages nothing."""
+    feature_F[28] = np.log1p(held.facts.long_N[session.items_H[0]])
     facts = held.facts
     idle = age = _NEVER_DAYS
     if code >= 0 and facts.newest_N[code] >= 0:
@@ -178,9 +205,7 @@ def _describe_item(held: Held, code: int, feature_F: Float32) -> None:
 
 
 @compiled
-def _describe_session(
-    held: Held, session: Session, places: Places, code: int, feature_F: Float32
-) -> None:
+def _describe_session(session: Session, places: Places, code: int, feature_F: Float32) -> None:
     """How the item stands in the session, and what the session is like."""
     current, distinct = session.items_H[0], len(session.items_H)
     ago, times = _FAR, 0
@@ -193,6 +218,5 @@ def _describe_session(
     feature_F[18] = ago
     feature_F[26] = np.log1p(session.length)
     feature_F[27] = distinct
-    feature_F[28] = np.log1p(held.facts.long_N[current])
     feature_F[29] = distinct * (times > 0)
     feature_F[30] = min(session.length, 3) * (code == current)

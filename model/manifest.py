@@ -2,7 +2,7 @@
 
 import math
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -14,6 +14,8 @@ MAX_MANIFEST_BYTES: Final = 1 << 20
 _STAMP: Final = "%Y%m%dT%H%M%S"
 
 Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
+Channel = Literal["rnn", "knn", "rules", "popular"]
+CHANNELS: Final[tuple[Channel, ...]] = get_args(Channel)
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
@@ -51,7 +53,8 @@ class IndexFacts(Struct, frozen=True, kw_only=True):
 class Manifest(Struct, frozen=True, kw_only=True):
     """A published version. `num_items`, `num_clicks` and `files` are filled in by `publish`.
 
-    `features` are what the ranker weighs, in order; none without a ranker.
+    `features` are what the ranker weighs, in order; none without a ranker. `channels` are those
+    that it was fitted on and that bring candidates.
     """
 
     name: Label
@@ -69,6 +72,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     num_items: Annotated[int, Meta(ge=0)] = 0
     num_clicks: Annotated[int, Meta(ge=0)] = 0
     features: tuple[str, ...] = ()
+    channels: Annotated[tuple[Channel, ...], Meta(min_length=1)] = CHANNELS
     files: dict[str, FileEntry] = {}
     schema: Annotated[int, Meta(ge=1)] = SCHEMA
 

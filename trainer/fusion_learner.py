@@ -7,10 +7,11 @@ F features, N items, D dimensions.
 from typing import Any, Final
 
 import numpy as np
+import structlog
 import torch
 from torch import Tensor
 
-from index.candidates import FEATURES, NUM_NEAR, RING, CandidateMaker, Found, Near
+from index.candidates import CHANNELS, FEATURES, NUM_NEAR, RING, CandidateMaker, Found, Near
 from index.click_memory import ClickMemory, Held, ItemFacts, Links
 from model.ranker import RankerWeights, linear_scores
 from trainer.checkpoint import part
@@ -18,10 +19,13 @@ from trainer.ranker_fit import Examples, fit_ranker
 from trainer.settings import FusionSettings
 from trainer.windows import Int64, Windows
 
+log = structlog.get_logger(__name__)
+
 KEPT: Final = 128  # candidates of an example
 _BEST_KEPT: Final = 96
 _BLOCK: Final = 256
 _NEW_SHARE: Final = 0.1  # of the examples held: fewer new ones would change little
+_ALL_CHANNELS: Final = sum(CHANNELS.values())  # what a checkpoint means that names none
 _UNKNOWN: Final = -2  # an item without a row: a click of the session all the same
 
 
@@ -34,10 +38,11 @@ class FusionLearner:
     def __init__(self, settings: FusionSettings, *, temperature: float) -> None:
         self.memory = ClickMemory(capacity=settings.max_clicks)
         self.weights: RankerWeights | None = None
+        self.channels = settings.channels
         self.max_examples = settings.max_examples
         self._examples = _ExampleBuffer(settings.max_examples)
         self._min_examples = settings.min_examples
-        self._maker = CandidateMaker(self.memory)
+        self._maker = CandidateMaker(self.memory, settings.channels)
         self._temperature = temperature
 
     def remember(self, rows_B: Int64, times_B: Int64, before_B: Int64) -> None:
@@ -58,11 +63,12 @@ class FusionLearner:
         """
         rings_MR, targets_M = rings_before_targets(windows)
         known = len(vectors_ND)
+        num_near = min(NUM_NEAR, known) if self._maker.by_vector else 0
         rings_MR = np.where(rings_MR >= known, _UNKNOWN, rings_MR)
         self.memory.reach(known)
         for start in range(0, len(targets_M), _BLOCK):
             block = slice(start, start + _BLOCK)
-            near = _near(queries_MD[block], vectors_ND, self._temperature)
+            near = _near(queries_MD[block], vectors_ND, self._temperature, num_near)
             found = self._maker.find(rings_MR[block].astype(np.int32), near, session_items=True)
             examples = _examples(found, targets_M[block])
             self._examples.add(_thinned(examples, self.weights, rng))
@@ -90,6 +96,7 @@ class FusionLearner:
         named = {f"links.{name}": column for name, column in state.links._asdict().items()}
         named |= {f"facts.{name}": column for name, column in state.facts._asdict().items()}
         named["clock"] = np.array([state.num_added, state.newest_ms])
+        named["channels"] = np.array([self._maker.on])
         named |= {f"examples.{name}": c for name, c in self._examples.all()._asdict().items()}
         named["num_new"] = np.array([self._examples.num_new])
         if self.weights is not None:
@@ -97,7 +104,10 @@ class FusionLearner:
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in named.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take over the content of a checkpoint; raises ValueError for one of other settings."""
+        """Take over the content of a checkpoint; raises ValueError for one of another capacity.
+
+        Examples and ranker of other channels are left behind: they say nothing of these.
+        """
         parts: dict[str, dict[str, Any]] = {
             group: {name: tensor.numpy() for name, tensor in part(tensors, f"{group}.").items()}
             for group in ("links", "facts", "examples", "weights")
@@ -105,6 +115,9 @@ class FusionLearner:
         num_added, newest_ms = tensors["clock"].tolist()
         links, facts = Links(**parts["links"]), ItemFacts(**parts["facts"])
         self.memory.restore(Held(links, facts, num_added, newest_ms))
+        if int(tensors.get("channels", _ALL_CHANNELS)) != self._maker.on:
+            log.warning("the checkpoint's ranker is of other channels", channels=self.channels)
+            return
         self._examples.add(Examples(**parts["examples"]))
         self._examples.num_new = int(tensors["num_new"])
         self.weights = RankerWeights(**parts["weights"]) if parts["weights"] else None
@@ -118,8 +131,9 @@ def rings_before_targets(windows: Windows) -> tuple[Int64, Int64]:
     return np.where(at_MR < 0, -1, rings_MR), windows.rows_BT[window_M, position_M]
 
 
-def _near(queries_BD: Tensor, vectors_ND: Tensor, temperature: float) -> Near:
-    cosines_BM, rows_BM = (queries_BD @ vectors_ND.T).topk(min(NUM_NEAR, len(vectors_ND)), dim=1)
+def _near(queries_BD: Tensor, vectors_ND: Tensor, temperature: float, num: int) -> Near:
+    searched_ND = vectors_ND if num else vectors_ND[:0]
+    cosines_BM, rows_BM = (queries_BD @ searched_ND.T).topk(num, dim=1)
     return Near(
         *(rows_BM.numpy(), cosines_BM.numpy(), queries_BD.numpy(), vectors_ND.numpy()), temperature
     )

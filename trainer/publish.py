@@ -21,6 +21,7 @@ from model.bundle import (
 from model.catalogue import Catalogue
 from model.golden import MAX_SESSIONS, golden_sessions
 from model.manifest import GateVerdict, IndexFacts
+from model.ranker import RankerWeights
 from stream.messages import Gate, ModelAnnouncement
 from trainer.evaluate import K
 from trainer.fusion_learner import FusionLearner
@@ -79,7 +80,7 @@ def build_bundle(
         list_numbers_N=index.list_numbers_N,
         golden=golden_sessions(frozen.encoder, vectors_ND, _latest_sessions(recent)),
         clicks=RecentClicks(*fusion.memory.columns()),
-        ranker=fusion.weights,
+        ranker=_ranker(fusion),
     )
 
 
@@ -123,9 +124,15 @@ def _manifest(
         trained_through=dict(origin.trained_through),
         metrics=dict(origin.metrics),
         gate=GateVerdict(verdict=origin.verdict.verdict, reason=reason),
-        features=FEATURES if fusion.weights is not None else (),
+        features=FEATURES if _ranker(fusion) is not None else (),
+        channels=fusion.channels,
         index=IndexFacts(num_lists=index.num_lists, nprobe=index.nprobe, recall=index.recall),
     )
+
+
+def _ranker(fusion: FusionLearner) -> RankerWeights | None:
+    """Return the ranker to ship: the search by vector alone has its order already."""
+    return None if fusion.channels == ("rnn",) else fusion.weights
 
 
 def _latest_sessions(recent: Windows) -> list[list[int]]:

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from model.manifest import CHANNELS, Channel
 
 
 class LearningSettings(BaseModel):
@@ -79,10 +81,15 @@ class DatasetSettings(BaseModel):
 
 
 class FusionSettings(BaseModel):
-    """The memory of clicks, and the examples on which the ranker is fitted."""
+    """Which channels are joined, the memory of clicks, and the examples that fit the ranker."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    channels: tuple[Channel, ...] = Field(
+        CHANNELS,
+        min_length=1,
+        description="Channels that bring candidates; rnn alone is the search by vector, unranked.",
+    )
     max_clicks: int = Field(
         2_097_152, ge=1, description="Clicks remembered for session neighbours and rules."
     )
@@ -95,6 +102,11 @@ class FusionSettings(BaseModel):
     min_examples: int = Field(
         300, ge=1, description="New examples before the ranker is fitted again."
     )
+
+    @field_validator("channels")
+    @classmethod
+    def _once_each_in_order(cls, channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
+        return tuple(name for name in CHANNELS if name in channels)
 
 
 class GateSettings(BaseModel):

@@ -82,6 +82,6 @@ def _fusion_of(bundle: Bundle, settings: TrainerSettings) -> FusionLearner:
     fusion = FusionLearner(settings.fusion, temperature=settings.learning.temperature)
     fusion.memory.reach(len(bundle.catalogue))
     fusion.memory.extend(Columns(*bundle.clicks))
-    if bundle.manifest.features == FEATURES:
+    if (bundle.manifest.features, bundle.manifest.channels) == (FEATURES, fusion.channels):
         fusion.weights = bundle.ranker
     return fusion

@@ -50,15 +50,21 @@ class Fusion:
         num_clicks = max(1, len(bundle.clicks.rows_E))
         memory = ClickMemory(capacity=num_clicks, num_items=len(bundle.catalogue))
         memory.extend(Columns(*bundle.clicks))
-        maker = CandidateMaker(memory)
+        maker = CandidateMaker(memory, bundle.manifest.channels)
         return cls(maker, bundle.ranker, bundle.vectors_ND, bundle.manifest.temperature)
+
+    @property
+    def by_vector(self) -> bool:
+        """Whether the search by vector brings candidates."""
+        return self.maker.by_vector
 
     def order(
         self, rings_BR: Array, queries_BD: Array, near: tuple[Array, Array], *, session_items: bool
     ) -> Ordered:
         """Return the candidates of each session in order; `near` is (cosines, codes) of a search.
 
-        `rings_BR` is oldest first. A session without a row of this version has no candidate.
+        `rings_BR` is oldest first. A session without a row of this version has no candidate; of
+        `near` nothing is read unless `by_vector`.
         """
         found = self.find(rings_BR, queries_BD, near, session_items=session_items)
         places_BT, scores_BT = rank_candidates(self.weights, found.features_BCF, found.num_B)

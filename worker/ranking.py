@@ -1,15 +1,17 @@
-"""From candidates to lists: what is left out, what fills up; knows arrays only.
+"""From candidates to lists: what is left out, what stands apart, what fills up; knows arrays only.
 
-Shapes: B clicks, T candidates in order, X excluded codes, P popular rows, K items of a list.
+Shapes: B clicks, T candidates in order, X excluded codes, P popular rows, K items of a list, N
+items, D dimensions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from index.diversity import POOL, diverse_places
 from index.features import POPULAR
 from worker.fusion import Ordered
 from worker.sessions import EMPTY
@@ -30,24 +32,54 @@ class Lists:
     popular_from_B: Array
 
 
-def rank(found: Ordered, excluded_BX: Array, popular: tuple[Array, Array], k: int) -> Lists:
+class Spread(NamedTuple):
+    """How like items are kept apart: item vectors, the cost of likeness, logits per score."""
+
+    vectors_ND: Array
+    weight: float
+    scale: float
+
+
+def rank(
+    found: Ordered,
+    excluded_BX: Array,
+    popular: tuple[Array, Array],
+    k: int,
+    spread: Spread | None = None,
+) -> Lists:
     """Return the best `k` candidates that are not excluded, filled up with popular items.
 
-    `popular` is (rows_P, scores_P) best first. Always k items where k exist.
+    `popular` is (rows_P, scores_P) best first. Always k items where k exist. With `spread` the best
+    `k` are chosen and ordered among more, so that like items stand apart; scores stay their own.
     """
+    width = k if spread is None else max(k, POOL)
     keep_BT = found.codes_BT != EMPTY
     if excluded_BX.size:
         keep_BT &= ~(found.codes_BT[:, :, None] == excluded_BX[:, None, :]).any(axis=2)
     counts_B = np.minimum(keep_BT.sum(axis=1), k)
-    if keep_BT[:, :k].all():
-        best = Ordered(*(column_BT[:, :k] for column_BT in found))
+    if keep_BT[:, :width].all():
+        best = Ordered(*(column_BT[:, :width] for column_BT in found))
     else:
-        order_BK = np.argsort(~keep_BT, axis=1, kind="stable")[:, :k]
-        best = Ordered(*(np.take_along_axis(column_BT, order_BK, axis=1) for column_BT in found))
+        best = _taken(found, np.argsort(~keep_BT, axis=1, kind="stable")[:, :width])
+    if spread is not None:
+        best = _spread(best, np.minimum(keep_BT.sum(axis=1), width), spread, k)
     lists = _padded(best, counts_B, k)
     for b in np.flatnonzero(counts_B < k):
         _fill(lists, int(b), excluded_BX[b], popular)
     return lists
+
+
+def _taken(found: Ordered, places_BK: Array) -> Ordered:
+    return Ordered(*(np.take_along_axis(column_BT, places_BK, axis=1) for column_BT in found))
+
+
+def _spread(best: Ordered, num_B: Array, spread: Spread, k: int) -> Ordered:
+    places_BK = diverse_places(
+        np.ascontiguousarray(best.codes_BT, np.int64),
+        np.ascontiguousarray(best.scores_BT * np.float32(spread.scale), np.float32),
+        *(num_B, spread.vectors_ND, spread.weight, min(k, best.codes_BT.shape[1])),
+    )
+    return _taken(best, np.maximum(places_BK, 0))
 
 
 def _padded(best: Ordered, counts_B: Array, k: int) -> Lists:

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from index.candidates import NUM_NEAR, RING
+from index.diversity import POOL
 from index.features import NEAR
 from worker.fusion import Ordered
-from worker.ranking import Lists, rank
+from worker.ranking import Lists, Spread, rank
 from worker.sessions import EMPTY, Sessions
 from worker.settings import RankingSettings
 from worker.version import ServingVersion
@@ -84,9 +85,7 @@ def recommend(
     advanced = advance(clicks, sessions, version, idle_gap_ms)
     lap("encode")
     excluded_BX = _excluded(advanced.rings_BR, clicks.code_B, ranking)
-    num_near = max(ranking.k + excluded_BX.shape[1], NUM_NEAR if version.fusion else 0)
-    scores_BC, codes_BC = version.index.search(advanced.queries_BD, num_near)
-    codes_BC[~advanced.personal_B] = EMPTY
+    scores_BC, codes_BC = _search(advanced, version, _width(ranking) + excluded_BX.shape[1])
     lap("search")
     if version.fusion is None:
         found = Ordered(codes_BC, scores_BC, np.full(codes_BC.shape, NEAR, np.int32))
@@ -96,7 +95,7 @@ def recommend(
             session_items=ranking.exclude != "session",
         )
     popular = (version.popular_rows_P, version.popular_scores_P)
-    lists = rank(found, excluded_BX, popular, ranking.k)
+    lists = rank(found, excluded_BX, popular, ranking.k, _spread(version, ranking))
     lap("rank")
     return Answers(advanced, lists)
 
@@ -211,6 +210,30 @@ def _query(hidden_WH: Array, rows_W: Array, version: ServingVersion) -> Array:
         items_WD = torch.from_numpy(version.bundle.vectors_ND[rows_W])
         query_WD = version.bundle.encoder.query(torch.from_numpy(hidden_WH), items_WD)
     return query_WD.numpy()
+
+
+def _search(advanced: Advanced, version: ServingVersion, num_needed: int) -> tuple[Array, Array]:
+    """Return (scores, codes) near each session's query; none where its channel is off."""
+    if version.fusion is not None and not version.fusion.by_vector:
+        empty = (len(advanced.queries_BD), 0)
+        return np.zeros(empty, np.float32), np.zeros(empty, np.int64)
+    num_near = max(num_needed, NUM_NEAR if version.fusion else 0)
+    scores_BC, codes_BC = version.index.search(advanced.queries_BD, num_near)
+    codes_BC[~advanced.personal_B] = EMPTY
+    return scores_BC, codes_BC
+
+
+def _width(ranking: RankingSettings) -> int:
+    """Return how many candidates a list is chosen from at least."""
+    return max(ranking.k, POOL) if ranking.diversity else ranking.k
+
+
+def _spread(version: ServingVersion, ranking: RankingSettings) -> Spread | None:
+    """Return how a list keeps like items apart; a cosine becomes a logit by the temperature."""
+    if not ranking.diversity:
+        return None
+    scale = 1.0 if version.fusion is not None else version.bundle.manifest.temperature
+    return Spread(version.bundle.vectors_ND, ranking.diversity, scale)
 
 
 def _newest_row(rings_WR: Array) -> Array:

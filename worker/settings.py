@@ -46,6 +46,9 @@ class RankingSettings(BaseModel):
     exclude: Literal["none", "current", "session"] = Field(
         "none", description="Items left out of a list: the clicked one, or all of the session"
     )
+    diversity: float = Field(
+        0.0, ge=0, lt=1, description="How much an item loses by being like those above it; 0: off"
+    )
     name: str = Field("default", min_length=1, description="Name of this policy in every record")
 
 

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from cli import evaluate as command
 from cli.__main__ import app
+from cli.settings_errors import SettingsError
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +112,26 @@ def test_the_help_says_what_may_be_recommended_and_shows_an_example() -> None:
 
     assert "Items of the session, the current one too, may be recommended" in text
     assert "Example: nextclick evaluate" in text
+
+
+def test_channels_and_diversity_reach_training_and_lists(log: Path) -> None:
+    flags = ("--json", "--frac", "0.2", "-k", "5")
+    alone = json.loads(evaluate(log, *flags, "--channels", "rnn").stdout)
+    joined = json.loads(evaluate(log, *flags, "--channels", "popular,rnn").stdout)
+    diverse = json.loads(evaluate(log, *flags, "--channels", "rnn", "--diversity", "0.9").stdout)
+
+    assert alone["settings"]["channels"] == ["rnn"]
+    assert joined["settings"]["channels"] == ["rnn", "popular"]
+    assert list(alone["channels"]) == ["rnn"]
+    assert diverse["settings"]["diversity"] == 0.9
+    assert diverse["intra_list_distance"] > alone["intra_list_distance"]
+
+
+def test_a_channel_that_does_not_exist_is_named_with_those_that_do(log: Path) -> None:
+    result = evaluate(log, "--channels", "rnn,magic")
+
+    assert isinstance(result.exception, SettingsError)
+    assert (
+        "trainer.fusion.channels.1 = magic: must be one of 'rnn', 'knn', 'rules' or 'popular'"
+        in (str(result.exception))
+    )

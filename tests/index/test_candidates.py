@@ -3,12 +3,29 @@
 import numpy as np
 import pytest
 
-from index.candidates import FEATURES, MAX_CANDIDATES, CandidateMaker, Near, compile_now
+from index.candidates import (
+    CHANNELS,
+    FEATURES,
+    MAX_CANDIDATES,
+    CandidateMaker,
+    Near,
+    compile_now,
+)
 from index.click_memory import NO_CLICK, ClickMemory
 from index.describe import describe_all
+from index.diversity import diverse_places
 from index.features import NEAR, NEIGHBOURS, POPULAR, RULES, SESSION
 
 ITEMS, DIM, SIGMA = 40, 4, 12.0
+OF_CHANNEL = {
+    "rnn": ("similarity", "place_near", "like_current", "below_best", "not_near"),
+    "knn": ("neighbours", "no_neighbours", "place_neighbours"),
+    "rules": (
+        *("after", "next", "pair", "not_after", "not_next", "not_pair"),
+        *("next_clicks", "after_clicks", "pair_clicks", "next_total", "pair_total"),
+    ),
+    "popular": ("long_count", "short_count", "idle", "age", "current_count"),
+}
 
 
 @pytest.fixture
@@ -157,3 +174,48 @@ def test_compiling_ahead_leaves_nothing_to_compile(memory, vectors):
     CandidateMaker(memory).find(np.full((1, 20), 0), near, session_items=True)
 
     assert len(describe_all.signatures) == compiled
+    assert len(diverse_places.signatures) == 1
+
+
+def test_a_channel_that_is_off_brings_nothing_and_says_nothing(memory, vectors):
+    near = Near(
+        np.array([[30, 2]]), np.array([[0.9, 0.8]], np.float32), vectors[7:8], vectors, SIGMA
+    )
+    ring = np.full((1, 20), -1)
+    ring[0, :3] = 1, 0, 35  # nothing is known of 35
+    everything = CandidateMaker(memory).find(ring, near, session_items=True)
+    for name, features in OF_CHANNEL.items():
+        alone = CandidateMaker(memory, [name]).find(ring, near, session_items=True)
+        others = [other for other in CHANNELS if other != name]
+        without = CandidateMaker(memory, others).find(ring, near, session_items=True)
+
+        assert set(sources(alone).values()) <= {SESSION, CHANNELS[name], SESSION | CHANNELS[name]}
+        assert len(sources(alone)) > 1
+        assert not any(bits & CHANNELS[name] for bits in sources(without).values())
+        for feature_name in features:
+            place = FEATURES.index(feature_name)
+            assert everything.features_BCF[:, :, place].any(), feature_name
+            assert alone.features_BCF[:, :, place].any(), feature_name
+            assert not without.features_BCF[:, :, place].any(), feature_name
+
+
+def test_every_feature_is_of_one_channel_or_of_the_session():
+    of_session = {
+        *("is_current", "is_previous", "in_session", "times_in_session", "clicks_ago"),
+        *("session_length", "session_items", "in_session_items", "current_length"),
+    }
+
+    named = [feature for features in OF_CHANNEL.values() for feature in features]
+    assert sorted([*named, *of_session]) == sorted(FEATURES)
+
+
+def test_without_the_search_by_vector_it_needs_no_result_of_one(memory, vectors):
+    nothing = Near(
+        np.zeros((1, 0), np.int64), np.zeros((1, 0), np.float32), vectors[:1], vectors, SIGMA
+    )
+    maker = CandidateMaker(memory, ["knn", "rules"])
+
+    found = maker.find(np.full((1, 20), 0), nothing, session_items=True)
+
+    assert not maker.by_vector
+    assert {0, 1, 2} <= sources(found).keys()

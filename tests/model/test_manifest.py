@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from model.encoders.session_encoder import EncoderConfig
 from model.manifest import (
+    CHANNELS,
     BundleError,
     FileEntry,
     Manifest,
@@ -90,6 +91,8 @@ def test_fields_of_a_later_release_are_passed_over() -> None:
         {"encoder": {"window": 0}},
         {"index": {"recall": 2}},
         {"metrics": {"mrr": None}},
+        {"channels": []},
+        {"channels": ["rnn", "telepathy"]},
     ],
 )
 def test_a_manifest_out_of_bounds_is_refused(change: dict[str, object]) -> None:
@@ -121,3 +124,10 @@ def test_a_manifest_of_a_later_schema_is_refused_as_such() -> None:
 def test_numbers_that_are_not_finite_never_get_into_a_manifest() -> None:
     with pytest.raises(ValueError, match="finite"):
         msgspec.structs.replace(MANIFEST, metrics={"mrr": float("nan")})
+
+
+def test_a_manifest_of_before_the_channels_means_all_of_them() -> None:
+    fields = msgspec.json.decode(encode_manifest(MANIFEST))
+    del fields["channels"]
+
+    assert decode_manifest(msgspec.json.encode(fields)).channels == CHANNELS

@@ -10,18 +10,20 @@ from trainer.bootstrap import choose_dim, choose_epochs
 from trainer.first import Order, train_first
 from trainer.settings import TrainerSettings
 
+DEFAULTS = TrainerSettings()
+
 
 def ring_log(clicks: list[tuple[str, str | None, str, int]]) -> ClickLog:
     users, _, items, times = (list(column) for column in zip(*clicks, strict=True))
     return ClickLog(users, None, items, np.asarray(times, np.int64))
 
 
-def train(clicks, tmp_path, **order):
+def train(clicks, tmp_path, *, settings=DEFAULTS, **order):
     seen = []
     first = train_first(
         ring_log(clicks),
         Store(str(tmp_path / "models")),
-        TrainerSettings(),
+        settings,
         Order(**{"dim": 16, "epochs": 8, **order}),
         now_ms=1_700_000_000_000,
         report=seen.append,
@@ -86,3 +88,16 @@ def test_small_logs_get_more_passes_and_narrower_vectors():
     assert choose_epochs(10_000) == 10
     assert choose_epochs(10_000_000) == 3
     assert [choose_dim(10_000), choose_dim(100_000)] == [64, 128]
+
+
+@pytest.mark.parametrize(("channels", "ranked"), [(("rnn",), False), (("rnn", "knn"), True)])
+def test_a_version_names_its_channels_and_one_by_vector_alone_has_no_ranker(
+    cyclic_clicks, tmp_path, channels, ranked
+):
+    settings = TrainerSettings.model_validate({"fusion": {"channels": channels}})
+
+    first, _ = train(cyclic_clicks(4000, users=200), tmp_path, settings=settings, epochs=1)
+
+    bundle = load(first.published.uri, first.published.manifest_sha256, max_bytes=100_000_000)
+    assert bundle.manifest.channels == channels
+    assert (bundle.ranker is not None) == ranked == bool(bundle.manifest.features)

@@ -103,3 +103,48 @@ def test_a_restored_learner_fits_the_same_ranker(make_fusion, vectors):
     assert two.weights is not None
     assert all((a == b).all() for a, b in zip(one.weights, two.weights, strict=True))
     assert two.memory.num_added == one.memory.num_added
+
+
+def test_channels_that_are_off_bring_no_example(make_fusion, vectors):
+    rng = np.random.default_rng(0)
+    rules = make_fusion(min_examples=50, channels=("rules",))
+    near = make_fusion(min_examples=50, channels=("rnn",))
+
+    for fusion in (rules, near):
+        show(fusion, chains(60, seed=1), vectors, rng)
+
+    assert not rules.refit(seed=0)  # there was nothing that the first sessions could follow
+    assert near.refit(seed=0)
+    show(rules, chains(60, seed=2), vectors, rng)
+    assert rules.refit(seed=0)
+
+
+def test_a_ranker_of_other_channels_is_left_behind_and_the_clicks_are_not(make_fusion, vectors):
+    one = make_fusion(min_examples=50)
+    show(one, chains(60, seed=1), vectors, np.random.default_rng(0))
+    one.refit(seed=0)
+    other = make_fusion(min_examples=1, channels=("rnn", "knn"))
+
+    other.restore(one.tensors())
+
+    assert other.weights is None
+    assert not other.refit(seed=0)
+    assert other.memory.num_added == one.memory.num_added
+
+
+def test_a_checkpoint_that_names_no_channels_means_all(make_fusion, vectors):
+    one, two = make_fusion(min_examples=50), make_fusion()
+    show(one, chains(60, seed=1), vectors, np.random.default_rng(0))
+    one.refit(seed=0)
+    tensors = one.tensors()
+    del tensors["channels"]
+
+    two.restore(tensors)
+
+    assert two.weights is not None
+
+
+def test_channels_are_kept_once_each_in_one_order():
+    assert FusionSettings(channels=("popular", "rnn", "popular")).channels == ("rnn", "popular")
+    with pytest.raises(ValueError, match="at least 1"):
+        FusionSettings(channels=())

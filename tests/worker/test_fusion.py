@@ -6,8 +6,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from index.candidates import FEATURES
+from index.candidates import CHANNELS, FEATURES
+from index.features import RULES, SESSION
 from model.bundle import BundleError, RecentClicks
+from model.manifest import CHANNELS as NAMED
 from model.ranker import shapes
 from worker.fusion import Fusion
 from worker.sessions import EMPTY
@@ -75,3 +77,20 @@ def test_a_bundle_without_ranker_has_no_fusion(make_bundle):
 def test_a_ranker_of_other_features_is_refused(make_fused):
     with pytest.raises(BundleError, match="features"):
         Fusion.of(make_fused(features=FEATURES[1:]))
+
+
+def test_the_channels_of_the_manifest_are_those_that_bring_candidates(make_fused):
+    ruled = order(make_fused(channels=("rules",)), [5, 0])
+    near = order(make_fused("similarity", channels=("rnn",)), [5, 0])
+
+    assert set(ruled.codes_BT[0].tolist()) == {EMPTY, 0, 1, 5}
+    assert set(near.codes_BT[0].tolist()) == {EMPTY, 0, 5, 7, 8}
+    assert set(ruled.sources_BT[ruled.codes_BT != EMPTY].tolist()) <= {
+        RULES,
+        SESSION,
+        RULES | SESSION,
+    }
+
+
+def test_manifest_and_index_mean_the_same_channels():
+    assert tuple(CHANNELS) == NAMED

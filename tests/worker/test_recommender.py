@@ -1,16 +1,23 @@
 """The computation: waves equal single clicks, states the encoder's; repeats apply nothing."""
 
+from dataclasses import replace
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from index.candidates import FEATURES
+from index.item_index import IndexPlan, ItemIndex
+from model.bundle import RecentClicks
+from model.ranker import shapes
 from worker.recommender import Clicks, advance, digest_of, recommend, reencode
 from worker.sessions import EMPTY, RING, Sessions
 from worker.settings import RankingSettings
+from worker.version import serving_version
 
 IDLE_MS = 1_800_000
 
@@ -182,3 +189,41 @@ def test_what_is_excluded_is_left_out_and_the_list_is_full(
 
 def test_an_empty_batch_has_empty_answers(make_version, sessions):
     assert lists_of(make_version(), sessions, []).codes_BK.shape == (0, 20)
+
+
+def test_diversity_keeps_the_best_item_and_puts_unlike_ones_behind_it(make_version, sessions):
+    version = make_version()
+    rows = [[(user, 3, 0, 0), (user, 7, 0, 0)] for user in range(3)]
+
+    plain = lists_of(version, sessions, rows[0])
+    off = lists_of(version, sessions, rows[1], diversity=0.0)
+    diverse = lists_of(version, sessions, rows[2], diversity=0.9)
+
+    vectors = (
+        version.bundle.vectors_ND[diverse.codes_BK[1]],
+        version.bundle.vectors_ND[plain.codes_BK[1]],
+    )
+    mean_cosines = [(part @ part.T).mean() for part in vectors]
+    assert off.codes_BK.tolist() == plain.codes_BK.tolist()
+    assert diverse.codes_BK[:, 0].tolist() == plain.codes_BK[:, 0].tolist()
+    assert mean_cosines[0] < mean_cosines[1]
+    assert len(set(diverse.codes_BK[1].tolist())) == 20
+
+
+def test_a_version_without_the_channel_rnn_is_never_searched_by_vector(
+    make_bundle, sessions, monkeypatch
+):
+    bundle = make_bundle()
+    manifest = msgspec.structs.replace(
+        bundle.manifest, features=FEATURES, channels=("rules", "popular")
+    )
+    ranker = shapes(len(FEATURES))._replace(scale_F=np.ones(len(FEATURES), np.float32))
+    clicks = RecentClicks(np.array([3, 9], np.int32), np.arange(2), np.array([0, 1], np.int32))
+    bundle = replace(bundle, manifest=manifest, ranker=ranker, clicks=clicks)
+    version = serving_version(bundle, ItemIndex.build(bundle.vectors_ND, IndexPlan()), 1, 60)
+    monkeypatch.setattr(ItemIndex, "search", None)
+
+    lists = lists_of(version, sessions, [(0, 3, 0, 0)])
+
+    assert set(lists.codes_BK[0, :2].tolist()) == {3, 9}
+    assert len(set(lists.codes_BK[0].tolist())) == 20
