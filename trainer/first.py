@@ -34,12 +34,16 @@ class TrainingFailedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to train; None chooses by the size of the log, and writes no checkpoint."""
+    """What to train; None chooses by the size of the log, and writes no checkpoint.
+
+    `fusion` learns the ranking, by default a new one.
+    """
 
     dim: int | None = None
     epochs: int | None = None
     negatives: int | None = None
     checkpoint_dir: Path | None = None
+    fusion: FusionLearner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ def train_first(
     )
     settings = _chosen(settings, order, len(log))
     learner = new_learner(settings.learning, seed=settings.seed)
-    fusion = FusionLearner(settings.fusion, temperature=learner.temperature)
+    fusion = order.fusion or FusionLearner(settings.fusion, temperature=learner.temperature)
     trained = bootstrap(history, learner, fusion, Plan(order.epochs), report)
     published = _store(trained, store, settings, now_ms)
     if order.checkpoint_dir is not None:
