@@ -16,7 +16,13 @@ from torch.nn.functional import normalize, pad
 from model.encoders.families import build_encoder
 from model.encoders.session_encoder import EncoderConfig, SessionEncoder
 from trainer.item_table import ItemTable
-from trainer.loss import NegativeSampler, softmax_loss, unique_rows
+from trainer.loss import (
+    NegativeSampler,
+    bpr_max_loss,
+    hardest_loss,
+    softmax_loss,
+    unique_rows,
+)
 from trainer.optimiser import Adam, RowwiseAdagrad
 from trainer.settings import LearningSettings
 from trainer.windows import Int64, Windows
@@ -107,14 +113,26 @@ class Learner:
             ]
         )
         items_CD = unit_UD if len(rows_U) == len(candidates_C) else unit_UD[place_N[candidates_C]]
-        loss = softmax_loss(
-            queries_MD,
-            items_CD,
-            self._places(candidates_C)[targets_M],
-            temperature=self._settings.temperature,
-            log_inclusion_C=log_inclusion_C,
-        )
+        positions_M = self._places(candidates_C)[targets_M]
+        loss = self._loss(queries_MD, items_CD, positions_M, log_inclusion_C)
         return self._apply(loss, leaf_UD, rows_U, len(targets_M), rate)
+
+    def _loss(
+        self,
+        queries_MD: Tensor,
+        items_CD: Tensor,
+        positions_M: Tensor,
+        log_inclusion_C: Tensor | None,
+    ) -> Tensor:
+        settings, sigma = self._settings, self._settings.temperature
+        scored = queries_MD, items_CD, positions_M
+        if settings.loss == "bpr_max":
+            loss = bpr_max_loss(*scored, temperature=sigma, regularisation=settings.bpreg)
+        else:
+            loss = softmax_loss(*scored, temperature=sigma, log_inclusion_C=log_inclusion_C)
+        if settings.hard_negatives:
+            loss = loss + hardest_loss(*scored, temperature=sigma, num=settings.hard_negatives)
+        return loss
 
     def _apply(
         self, loss: Tensor, leaf_UD: Tensor, rows_U: Tensor, num_targets: int, rate: float

@@ -1,13 +1,16 @@
-"""Sampled softmax over cosine scores with the logQ correction; knows tensors only.
+"""Losses over cosine scores: sampled softmax with logQ, hardest negatives, BPR-max; knows tensors.
 
 Shapes: M targets, C candidate items, N items of the catalogue, D dimensions.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import log_softmax, logsigmoid
+
+_ABSENT: Final = -1e9  # the score of no negative; infinite, a lone candidate would give NaN
 
 
 class NegativeSampler:
@@ -86,6 +89,46 @@ def softmax_loss(
         queries_MD * temperature, items_CD, positions_M, log_inclusion_C
     )
     return loss
+
+
+def hardest_loss(
+    queries_MD: Tensor, items_CD: Tensor, positions_M: Tensor, *, temperature: float, num: int
+) -> Tensor:
+    """Return the mean cross-entropy of each target among its `num` highest-scoring negatives.
+
+    Without a correction for how they were drawn: they are not drawn, they are the ones in the way.
+    """
+    positive_M1, negative_MC = _scores(queries_MD * temperature, items_CD, positions_M)
+    hardest_MK = negative_MC.topk(min(num, negative_MC.shape[1]), dim=1).values
+    among = torch.cat([positive_M1, hardest_MK], dim=1)
+    return -log_softmax(among, dim=1)[:, 0].mean()
+
+
+def bpr_max_loss(
+    queries_MD: Tensor,
+    items_CD: Tensor,
+    positions_M: Tensor,
+    *,
+    temperature: float,
+    regularisation: float,
+) -> Tensor:
+    """Return BPR-max (Hidasi & Karatzoglou, CIKM 2018) over the candidates as shared negatives.
+
+    Per target -log(sum of w * sigmoid(target - negative)) + regularisation * sum of w * negative²,
+    w being the softmax over its negatives: the highest count most, and are drawn towards zero.
+    """
+    positive_M1, negative_MC = _scores(queries_MD * temperature, items_CD, positions_M)
+    log_weight_MC = log_softmax(negative_MC, dim=1)
+    won_M = torch.logsumexp(log_weight_MC + logsigmoid(positive_M1 - negative_MC), dim=1)
+    squares_MC = torch.where(negative_MC > _ABSENT, negative_MC, 0.0).square()
+    return (regularisation * (log_weight_MC.exp() * squares_MC).sum(dim=1) - won_M).mean()
+
+
+def _scores(queries_MD: Tensor, items_CD: Tensor, positions_M: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each target's score [M, 1], and all scores with a very low one in its place."""
+    scores_MC = queries_MD @ items_CD.T
+    at_M1 = positions_M[:, None]
+    return scores_MC.gather(1, at_M1), scores_MC.scatter(1, at_M1, _ABSENT)
 
 
 def unique_rows(num_rows: int, *parts: Tensor) -> Tensor:

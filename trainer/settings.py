@@ -22,6 +22,15 @@ class LearningSettings(BaseModel):
         20, ge=1, le=20, description="Items from which a session is re-encoded after a swap."
     )
     temperature: float = Field(12.0, gt=0, le=100, description="Factor on cosine scores.")
+    loss: Literal["softmax", "bpr_max"] = Field(
+        "softmax", description="Sampled softmax with logQ, or BPR-max over the same candidates."
+    )
+    bpreg: float = Field(
+        0.01, ge=0, le=10, description="BPR-max: what the squares of negative scores cost."
+    )
+    hard_negatives: int = Field(
+        0, ge=0, le=65_536, description="Hardest candidates that count once more; 0: off."
+    )
     item_rate: float = Field(0.03, gt=0, le=1, description="Row-wise Adagrad rate of item vectors.")
     dense_rate: float = Field(0.002, gt=0, le=1, description="Adam rate of the encoder.")
     clip_norm: float = Field(1.0, gt=0, description="Gradient norm to which the encoder is cut.")

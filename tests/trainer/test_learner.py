@@ -33,6 +33,29 @@ def test_it_learns_which_item_follows_which(make_learner, full_softmax_items):
     assert score(ranks_M, k=1).recall > 0.9
 
 
+@pytest.mark.parametrize("settings", [{"loss": "bpr_max"}, {"hard_negatives": 5}])
+def test_other_losses_learn_the_same(make_learner, settings):
+    learner = make_learner(items=30, full_softmax_items=0, negatives=64, **settings)
+    other = make_learner(items=30, full_softmax_items=0, negatives=64)
+    windows = ring_windows(100)
+
+    losses = [learner.learn(windows).loss for _ in range(60)]
+
+    vectors_ND = learner.items.unit_vectors()
+    ranks_M = target_ranks(
+        queries(learner.encoder, vectors_ND, windows), vectors_ND, windows.target_rows
+    )
+    assert losses[0] != other.learn(windows).loss
+    assert score(ranks_M, k=1).recall > 0.9
+
+
+@pytest.mark.parametrize("settings", [{}, {"loss": "bpr_max"}, {"hard_negatives": 5}])
+def test_a_catalogue_of_one_item_is_no_reason_to_refuse_a_step(make_learner, settings):
+    step = make_learner(items=1, **settings).learn(from_lists([[0, 0]], [1]))
+
+    assert step.refused is None
+
+
 def test_only_rows_of_the_step_move(make_learner):
     learner = make_learner(items=2000, full_softmax_items=0, negatives=5)
     before_ND = learner.items.weights_ND.clone()

@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from trainer.loss import NegativeSampler, softmax_loss, unique_rows
+from trainer.loss import (
+    NegativeSampler,
+    bpr_max_loss,
+    hardest_loss,
+    softmax_loss,
+    unique_rows,
+)
 
 
 def random_problem(targets: int = 6, candidates: int = 11, dim: int = 4):
@@ -41,6 +47,60 @@ def test_without_correction_it_is_the_full_softmax():
     queries_MD, items_CD, positions_M, _ = random_problem()
 
     loss = softmax_loss(queries_MD, items_CD, positions_M, temperature=5.0)
+
+    assert torch.allclose(loss, cross_entropy(5.0 * queries_MD @ items_CD.T, positions_M))
+
+
+def one_by_one(queries_MD, items_CD, positions_M, loss_of):
+    """Return the mean of a loss that is written for one target and its list of negatives."""
+    losses = []
+    for query_D, position in zip(queries_MD, positions_M.tolist(), strict=True):
+        scores_C = [5.0 * (query_D * item_D).sum() for item_D in items_CD]
+        positive = scores_C.pop(position)
+        losses.append(loss_of(positive, torch.stack(scores_C)))
+    return torch.stack(losses).mean()
+
+
+def bpr_max_by_definition(positive, negatives):
+    weights = negatives.exp() / negatives.exp().sum()
+    won = (weights * torch.sigmoid(positive - negatives)).sum()
+    return -won.log() + 0.3 * (weights * negatives**2).sum()
+
+
+def hardest_by_definition(positive, negatives):
+    hardest = negatives.sort(descending=True).values[:3]
+    return -(positive.exp() / (positive.exp() + hardest.exp().sum())).log()
+
+
+@pytest.mark.parametrize(
+    ("loss_of", "definition"),
+    [
+        (lambda *x: bpr_max_loss(*x, temperature=5.0, regularisation=0.3), bpr_max_by_definition),
+        (lambda *x: hardest_loss(*x, temperature=5.0, num=3), hardest_by_definition),
+    ],
+    ids=["bpr_max", "hardest"],
+)
+def test_other_losses_and_their_gradients_equal_those_of_the_definition(loss_of, definition):
+    queries_MD, items_CD, positions_M, _ = random_problem()
+    queries_MD, items_CD = (
+        part.detach().double().requires_grad_() for part in (queries_MD, items_CD)
+    )
+    expected = one_by_one(queries_MD, items_CD, positions_M, definition)
+    expected_grads = torch.autograd.grad(expected, (queries_MD, items_CD))
+
+    loss = loss_of(queries_MD, items_CD, positions_M)
+    grads = torch.autograd.grad(loss, (queries_MD, items_CD))
+
+    assert torch.allclose(loss, expected)
+    for actual, wanted in zip(grads, expected_grads, strict=True):
+        assert torch.allclose(actual, wanted)
+    assert torch.autograd.gradcheck(lambda q, i: loss_of(q, i, positions_M), (queries_MD, items_CD))
+
+
+def test_more_hard_negatives_than_there_are_mean_all():
+    queries_MD, items_CD, positions_M, _ = random_problem()
+
+    loss = hardest_loss(queries_MD, items_CD, positions_M, temperature=5.0, num=1_000)
 
     assert torch.allclose(loss, cross_entropy(5.0 * queries_MD @ items_CD.T, positions_M))
 
