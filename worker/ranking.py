@@ -1,4 +1,4 @@
-"""From candidates to lists: what is left out, what stands apart, what fills up; knows arrays only.
+"""From candidates to lists: what is left out, what gives way, what fills up; knows arrays only.
 
 Shapes: B clicks, T candidates in order, X excluded codes, P popular rows, K items of a list, N
 items, D dimensions.
@@ -33,7 +33,7 @@ class Lists:
 
 
 class Spread(NamedTuple):
-    """How like items are kept apart: item vectors, the cost of likeness, logits per score."""
+    """How like items give way to others: item vectors, the cost of likeness, logits per score."""
 
     vectors_ND: Array
     weight: float
@@ -49,8 +49,8 @@ def rank(
 ) -> Lists:
     """Return the best `k` candidates that are not excluded, filled up with popular items.
 
-    `popular` is (rows_P, scores_P) best first. Always k items where k exist. With `spread` the best
-    `k` are chosen and ordered among more, so that like items stand apart; scores stay their own.
+    `popular` is (rows_P, scores_P) best first. Always k items where k exist. With `spread` the `k`
+    are chosen among more, so that a list is not all of a kind; the order stays.
     """
     width = k if spread is None else max(k, POOL)
     keep_BT = found.codes_BT != EMPTY

@@ -229,7 +229,7 @@ def _width(ranking: RankingSettings) -> int:
 
 
 def _spread(version: ServingVersion, ranking: RankingSettings) -> Spread | None:
-    """Return how a list keeps like items apart; a cosine becomes a logit by the temperature."""
+    """Return how like items give way; a cosine becomes a logit by the temperature."""
     if not ranking.diversity:
         return None
     scale = 1.0 if version.fusion is not None else version.bundle.manifest.temperature

@@ -47,7 +47,7 @@ class RankingSettings(BaseModel):
         "none", description="Items left out of a list: the clicked one, or all of the session"
     )
     diversity: float = Field(
-        0.0, ge=0, lt=1, description="How much an item loses by being like those above it; 0: off"
+        0.0, ge=0, lt=1, description="How much an item loses by being like the rest of a list"
     )
     name: str = Field("default", min_length=1, description="Name of this policy in every record")
 

@@ -64,27 +64,31 @@ def test_a_list_has_k_different_items_that_are_allowed(candidates, padding, excl
     assert codes[len(wanted) :] == fill[: k - len(wanted)]
 
 
-def test_what_is_excluded_keeps_nothing_away_from_its_likes():
+def test_like_items_give_way_unless_what_they_are_like_is_excluded():
     vectors = np.eye(40, dtype=np.float32)
     vectors[6] = vectors[5]  # 6 is a copy of 5
     codes_BC = np.array([[5, 6, 7, EMPTY]])
-    found = Ordered(codes_BC, np.array([[3.0, 2.9, 2.8, -np.inf]], np.float32), codes_BC * 0 + NEAR)
-    spread = Spread(vectors, 0.5, 1.0)
+    scores_BC = np.array([[3.0, 2.9, 2.8, -np.inf]], np.float32)
+    found = Ordered(codes_BC, scores_BC, np.full(codes_BC.shape, NEAR))
+    spread = Spread(vectors, 0.9, 1.0)
 
-    free = rank(found, np.empty((1, 0), np.int32), POPULAR, 4, spread)
-    without = rank(found, np.array([[5]], np.int32), POPULAR, 4, spread)
+    free = rank(found, np.empty((1, 0), np.int32), POPULAR, 2, spread)
+    without = rank(found, np.array([[5]], np.int32), POPULAR, 2, spread)
+    longer = rank(found, np.empty((1, 0), np.int32), POPULAR, 4, spread)
 
-    assert free.codes_BK.tolist() == [[5, 7, 6, 20]]
-    assert free.scores_BK[0, :3].tolist() == pytest.approx([3.0, 2.8, 2.9])
-    assert free.popular_from_B.tolist() == [3]
-    assert without.codes_BK.tolist() == [[6, 7, 20, 21]]
+    assert free.codes_BK.tolist() == [[5, 7]]
+    assert free.scores_BK[0].tolist() == pytest.approx([3.0, 2.8])
+    assert without.codes_BK.tolist() == [[6, 7]]
+    assert longer.codes_BK.tolist() == [[5, 6, 7, 20]]
+    assert longer.popular_from_B.tolist() == [3]
 
 
 def test_a_diverse_list_is_chosen_among_more_than_it_shows():
     vectors = np.eye(40, dtype=np.float32)
     vectors[1:30] = vectors[0]
     codes_BC = np.arange(40)[None]
-    found = Ordered(codes_BC, np.linspace(1, 0.9, 40, dtype=np.float32)[None], codes_BC * 0 + NEAR)
+    scores_BC = np.linspace(1, 0.9, 40, dtype=np.float32)[None]
+    found = Ordered(codes_BC, scores_BC, np.full(codes_BC.shape, NEAR))
 
     lists = rank(found, np.empty((1, 0), np.int32), POPULAR, 5, Spread(vectors, 0.5, 1.0))
 

@@ -191,7 +191,7 @@ def test_an_empty_batch_has_empty_answers(make_version, sessions):
     assert lists_of(make_version(), sessions, []).codes_BK.shape == (0, 20)
 
 
-def test_diversity_keeps_the_best_item_and_puts_unlike_ones_behind_it(make_version, sessions):
+def test_diversity_keeps_the_best_item_and_takes_unlike_ones_to_it(make_version, sessions):
     version = make_version()
     rows = [[(user, 3, 0, 0), (user, 7, 0, 0)] for user in range(3)]
 
