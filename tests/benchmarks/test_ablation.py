@@ -69,6 +69,9 @@ def test_a_log_gives_every_row_and_a_table(log):
     figures = {tuple(row["channels"]): row["recall@20"] for row in report["rows"]}
     assert list(figures) == list(choices())
     assert figures[CHANNELS] > 0.9
+    assert report["rows"][-1]["below_all"] == {"recall@20": [0.0, 0.0], "mrr@20": [0.0, 0.0]}
+    low, high = report["rows"][list(figures).index(("popular",))]["below_all"]["recall@20"]
+    assert low < figures[CHANNELS] - figures["popular",] < high
     assert report["predictions"] == 100
     assert report["own_lists"].keys() == set(CHANNELS)
     assert "rnn + knn " in table(report)
