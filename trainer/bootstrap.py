@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from trainer.covisitation_start import covisitation_start
 from trainer.evaluate import Score, score, target_ranks, thin
@@ -131,7 +132,6 @@ def _add_known_items(history: History, learner: Learner) -> None:
     learner.items.append(history.item_ids[:num_items], torch.from_numpy(start_ND))
     # Adagrad's first step would move a row by half its length and undo where it starts.
     learner.items.accumulators_N.fill_(_STARTED_SUM)
-    learner.sample_by(torch.from_numpy(np.bincount(clicked_F, minlength=num_items)))
 
 
 def _learn_epochs(
@@ -143,6 +143,7 @@ def _learn_epochs(
 ) -> None:
     least = max(_LEAST_CHANCE, min(1.0, _FEW_CLICKS / max(spans.num_targets, 1)))
     chance_B = _chances(history.times_F[spans.start_B], least=least)
+    learner.sample_by(_expected_targets(history.rows_F, spans, chance_B, len(learner.items)))
     epoch_targets = float(chance_B @ (spans.stop_B - spans.target_B))
     epochs = plan.epochs or choose_epochs(epoch_targets)
     total = max(1, round(epochs * epoch_targets))
@@ -162,6 +163,15 @@ def _chances(times_B: Int64, *, least: float) -> Float64:
     half_life = max(_HALF_LIFE_SHARE * float(age_B.max()), 1.0)
     chance_B: Float64 = np.maximum(0.5 ** (age_B / half_life), least)
     return chance_B
+
+
+def _expected_targets(rows_F: Int64, spans: Spans, chance_B: Float64, num_items: int) -> Tensor:
+    """Return how often an epoch learns each item as a target: what logQ corrects for."""
+    targets_B = spans.stop_B - spans.target_B
+    first_B = spans.target_B - (np.cumsum(targets_B) - targets_B)
+    position_M = np.repeat(first_B, targets_B) + np.arange(targets_B.sum())
+    weight_M = np.repeat(chance_B, targets_B)
+    return torch.from_numpy(np.bincount(rows_F[position_M], weight_M, minlength=num_items))
 
 
 def _rate(part_done: float) -> float:
