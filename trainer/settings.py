@@ -26,7 +26,7 @@ class LearningSettings(BaseModel):
         "softmax", description="Sampled softmax with logQ, or BPR-max over the same candidates."
     )
     bpreg: float = Field(
-        0.01, ge=0, le=10, description="BPR-max: what the squares of negative scores cost."
+        0.1, ge=0, le=10, description="BPR-max: what the squares of negative scores cost."
     )
     hard_negatives: int = Field(
         0, ge=0, le=65_536, description="Hardest candidates that count once more; 0: off."
