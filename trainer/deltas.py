@@ -4,7 +4,6 @@ It knows the bundle that was published last; when a delta is due, others know.
 Shapes: N items, D dimensions, M changed rows.
 """
 
-import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -20,7 +19,7 @@ from model.listed import MANIFEST, Stored
 from model.manifest import MAX_DELTAS, DeltaManifest, delta_version
 from model.store import Store
 from stream.messages import Gate, ModelAnnouncement
-from trainer.evaluate import Score
+from trainer.comparison import Comparison
 from trainer.settings import TrainerSettings
 from trainer.stream_learner import Frozen, StreamLearner
 
@@ -137,8 +136,7 @@ class Deltas:
     ) -> Delta:
         items, known = stream.learner.items, len(base_ND)
         vectors_ND = items.unit_vectors()
-        compared = stream.comparison
-        held = not standing.rows_fit or clearly_worse(compared.candidate, compared.serving)
+        held = not standing.rows_fit or clearly_worse(stream.comparison)
         most = 0 if held else self._settings.max_delta_rows
         rows_M = moved_rows(vectors_ND[:known], base_ND, most)
         return Delta(
@@ -173,16 +171,10 @@ def moved_rows(vectors_ND: Tensor, base_ND: Tensor, most: int) -> Tensor:
     return rows_M[cosine_N[rows_M].nan_to_num(nan=-2.0).argsort()[:most]]
 
 
-def clearly_worse(candidate: Score, serving: Score) -> bool:
-    """Whether recall on the same clicks is 3 standard errors below the serving version's.
-
-    The error is that of independent samples, an upper bound: hits on the same clicks go together.
-    """
-    num = min(candidate.num, serving.num)
-    if not num:
-        return False
-    variance = sum(score.recall * (1 - score.recall) / num for score in (candidate, serving))
-    return candidate.recall < serving.recall - _STANDARD_ERRORS * math.sqrt(variance)
+def clearly_worse(compared: Comparison) -> bool:
+    """Whether the learner's MRR is 3 standard errors below the serving bundle's."""
+    change = compared.change()
+    return change.mean < -_STANDARD_ERRORS * change.error
 
 
 def _announcement(delta: Delta, stored: Stored) -> ModelAnnouncement:

@@ -11,13 +11,13 @@ from model.bundle import BundleError, load
 from model.delta import join, load_delta
 from model.store import Store
 from trainer import deltas
+from trainer.comparison import Comparison
 from trainer.deltas import LEAST_MOVE, clearly_worse, moved_rows
-from trainer.evaluate import Score
 from trainer.fusion_learner import FusionLearner
 from trainer.releases import Releases
 from trainer.settings import FusionSettings, TrainerSettings
 from trainer.start import comparable
-from trainer.stream_learner import Comparison
+from trainer.state import Position
 
 
 class Desk:
@@ -54,10 +54,6 @@ class Desk:
     def loaded(self, sent):
         bundle = self.loaded_bundle()
         return load_delta(sent.uri, bundle, max_bytes=10**8, manifest_sha256=sent.manifest_sha256)
-
-    def compare(self, own: float, serving: float, num: int = 1000) -> None:
-        hits = [round(share * num) for share in (own, serving)]
-        self.stream.comparison = Comparison(*(Score(num, hit, float(hit)) for hit in hits))
 
 
 @pytest.fixture
@@ -136,13 +132,23 @@ def test_nothing_is_sent_without_a_bundle_or_without_a_new_click(desk):
     assert desk.delta() is None
 
 
+def test_nothing_is_sent_after_another_party_restored_a_version(desk):
+    desk.learn()
+    found = msgspec.structs.replace(desk.sent[0], version="20991231T000000000Z-00000000")
+
+    desk.releases.follow(desk.stream, found, desk.loaded_bundle())
+
+    assert desk.delta() is None
+
+
 def restarted(desk, standing):
     """Go on with other releases, as a trainer that continues from a checkpoint."""
     frozen = comparable(desk.stream, desk.loaded_bundle())
     settings = TrainerSettings.model_validate({"gate": {"min_clicks": 0}})
     desk.releases = Releases(desk.store, desk.sent.append, settings)
     desk.releases.serve(desk.stream, desk.sent[0].version, frozen)
-    desk.releases.resume(3, standing)
+    position = Position(extensions=3, serving=desk.sent[0].version, deltas=standing)
+    desk.releases.rejoin(desk.stream, position)
 
 
 def test_a_restarted_trainer_goes_on_where_its_checkpoint_stands(desk):
@@ -206,14 +212,14 @@ def test_moved_rows_are_those_that_turned_enough():
     assert moved_rows(now_ND, base_ND, 10).tolist() == [1, 3, 2]
 
 
-def test_while_a_candidate_stands_refused_only_new_items_and_clicks_go_out(desk):
+def test_while_a_candidate_stands_refused_only_new_items_and_clicks_go_out(desk, make_comparison):
     desk.learn()
-    desk.compare(0.2, 0.5)
+    desk.stream.comparison = make_comparison(-0.2)
     assert desk.bundle().verdict == "refused"
 
     desk.learn(new=["x"])
     held = desk.delta()
-    desk.compare(0.5, 0.5)
+    desk.stream.comparison = make_comparison(0.1)
     assert desk.bundle().accepted
     desk.learn()
     freed = desk.delta()
@@ -223,24 +229,23 @@ def test_while_a_candidate_stands_refused_only_new_items_and_clicks_go_out(desk)
     assert freed.metrics["changed_rows"] > 0
 
 
-def test_rows_that_rank_clearly_worse_than_the_serving_ones_stay_at_home(desk):
+def test_rows_that_rank_clearly_worse_than_the_serving_ones_stay_at_home(desk, make_comparison):
     desk.learn()
-    desk.compare(0.40, 0.50)
+    desk.stream.comparison = make_comparison(-0.04, error=0.01)
     assert desk.delta().metrics["changed_rows"] == 0
 
     desk.learn()
-    desk.compare(0.47, 0.50)
+    desk.stream.comparison = make_comparison(-0.02, error=0.01)
     assert desk.delta().metrics["changed_rows"] > 0
 
 
 @pytest.mark.parametrize(
-    ("own", "serving", "num", "worse"),
-    [(40, 60, 100, False), (38, 60, 100, True), (4, 6, 10, False), (60, 40, 100, False)],
+    ("change", "error", "worse"),
+    [(-0.031, 0.01, True), (-0.029, 0.01, False), (-0.3, 0.2, False), (0.3, 0.01, False)],
 )
-def test_three_standard_errors_are_clear(own, serving, num, worse):
-    # The error at 40 % and 60 % of 100 clicks is 6.9 points.
-    assert clearly_worse(Score(num, own), Score(num, serving)) is worse
-    assert not clearly_worse(Score(), Score())
+def test_three_standard_errors_are_clear(make_comparison, change, error, worse):
+    assert clearly_worse(make_comparison(change, error=error)) is worse
+    assert not clearly_worse(Comparison())
 
 
 @pytest.mark.parametrize(("value", "reason"), [(float("nan"), "non_finite"), (0.0, "zero_row")])

@@ -6,7 +6,8 @@ import pytest
 from kafka.errors import KafkaConnectionError
 from prometheus_client import CollectorRegistry
 
-from stream.messages import Gate, ModelAnnouncement, encode
+from stream.announcements import restoring
+from stream.messages import Gate, ModelAnnouncement, decode_announcement, encode
 from worker.loader import VersionLoader
 from worker.metrics import WorkerMetrics
 from worker.refresh import VersionFollower
@@ -141,6 +142,50 @@ def test_a_delta_of_an_earlier_bundle_is_passed_over_quietly(wait_for, bundle, d
 
     assert all(version.name.startswith(version_name(2)) for version in taken)
     assert count("loaded") == 2
+
+
+@pytest.fixture
+def restored(bundle):
+    """Announce under version n that an earlier bundle serves again; returns its record."""
+
+    def make(n, earlier):
+        found = decode_announcement(earlier[1])
+        gate = Gate(verdict="restored")
+        return BUNDLE, encode(restoring(found, version_name(n), gate))
+
+    return make
+
+
+def test_deltas_of_a_bundle_that_was_rolled_back_are_passed_over(wait_for, bundle, delta, restored):
+    first, later = bundle(1), [bundle(4), delta(4, 1)]
+    polls = [[first], [bundle(2), delta(2, 1)], [restored(3, first)], [delta(2, 2)], later]
+
+    taken, count = wait_for(polls, version_name(4) + "+0001")
+
+    names = [version.name for version in taken]
+    assert version_name(2) + "+0002" not in names
+    assert count("loaded") == 6
+    assert not any(count("refused", reason) for reason in ("older", "parent", "missing"))
+
+
+def test_a_fresh_worker_after_a_rollback_serves_the_restored_bundle_alone(
+    follow, bundle, delta, restored, wait_until
+):
+    first = bundle(1)
+    polls = [[first, bundle(2), delta(2, 1), restored(3, first)], []]
+
+    follower, count = follow(polls)
+    wait_until(lambda: not polls, 10, "all is read")
+
+    assert follower.take(wait_seconds=10).name == version_name(1)
+    assert count("loaded") == 1
+
+
+def test_a_delta_is_watched_as_its_bundle(wait_for, bundle, delta):
+    taken, _ = wait_for([[bundle(1)], [delta(1, 1)]], version_name(1) + "+0001")
+
+    assert taken[-1].announcement.version == version_name(1)
+    assert taken[-1].announcement.kind == "bundle"
 
 
 def test_a_delta_that_was_loaded_is_not_loaded_again(wait_for, bundle, delta):
