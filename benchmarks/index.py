@@ -36,6 +36,9 @@ COLUMNS: Final = {
     "num_lists": "lists",
     "nprobe": "nprobe",
     "recall": "recall@k",
+    "delta_us": "delta µs/query",
+    "delta_recall": "delta recall@k",
+    "delta_s": "delta s",
     "chosen": "plan",
     "side_us": "+ side µs/query",
     "plan_s": "plan s",
@@ -82,6 +85,7 @@ def measure(num_items: int, options: argparse.Namespace) -> dict[str, Any]:
         "plan_s": round(plan_s, 2),
         "build_s": round(build_s, 3),
     }
+    result |= measure_delta(index, vectors_ND, queries_QD[:BATCH], options)
     side_MD = clustered(SIDE_ITEMS, options.dim, options.spread, rng)
     started = time.perf_counter()
     for place, vector_D in enumerate(side_MD):
@@ -89,6 +93,28 @@ def measure(num_items: int, options: argparse.Namespace) -> dict[str, Any]:
     result["add_us"] = round((time.perf_counter() - started) / SIDE_ITEMS * 1e6, 1)
     result["side_us"] = _microseconds(lambda: index.search(queries_QD[:BATCH], options.k), BATCH)
     return result
+
+
+def measure_delta(
+    index: ItemIndex, vectors_ND: Float32, queries_BD: Float32, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Return the cost and recall once some rows have moved by cosines of 0.99 to 0.999."""
+    rng = np.random.default_rng(options.seed + 1)
+    num = min(options.changed, len(vectors_ND))
+    rows_M = rng.permutation(len(vectors_ND))[:num].astype(np.int32)
+    cosine_M1 = rng.uniform(0.99, 0.999, (num, 1)).astype(np.float32)
+    tangent_M1 = np.sqrt(1 / cosine_M1**2 - 1, dtype=np.float32)
+    moved_ND = vectors_ND.copy()
+    noise_MD = np.asarray(tangent_M1 * _noise((num, options.dim), rng), np.float32)
+    moved_ND[rows_M] = _unit(vectors_ND[rows_M] + noise_MD)
+    index.changed(moved_ND, rows_M)  # compiles
+    started = time.perf_counter()
+    changed = index.changed(moved_ND, rows_M)
+    return {
+        "delta_s": round(time.perf_counter() - started, 3),
+        "delta_us": _microseconds(lambda: changed.search(queries_BD, options.k), BATCH),
+        "delta_recall": round(changed.measure_recall(queries_BD, options.k), 4),
+    }
 
 
 def clustered(num_items: int, dim: int, spread: float, rng: np.random.Generator) -> Float32:
@@ -147,6 +173,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--k", type=int, default=20, help="items per query")
     parser.add_argument("--spread", type=float, default=0.7, help="noise; more is harder")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--changed", type=int, default=20_000, help="rows that a delta moves")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser.parse_args()
 

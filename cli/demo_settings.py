@@ -15,6 +15,7 @@ from cli.settings import Settings, load_settings, load_with_sources, values
 _PUBLISH_SECONDS = 12.0
 _SHORTEST_PUBLISH_SECONDS = 2.0
 _VERSIONS_IN_A_SHORT_RUN = 6
+_DELTAS_PER_BUNDLE = 4
 # Simulated users and compressed logs click faster than people do.
 _USER_CLICKS_PER_HOUR = 100_000
 # Sessions of every version can then be compared at the end; 100 are some 100 MB.
@@ -77,6 +78,7 @@ def _pace(seconds: float | None) -> dict[str, Any]:
     publish_seconds = max(publish_seconds, _SHORTEST_PUBLISH_SECONDS)
     return {
         "trainer.publish_seconds": publish_seconds,
+        "trainer.delta_seconds": publish_seconds / _DELTAS_PER_BUNDLE,
         "trainer.keep_bundles": _KEEP_BUNDLES,
         "trainer.dataset.batch_seconds": min(2.0, publish_seconds / 4),
         "trainer.dataset.user_clicks_per_hour": _USER_CLICKS_PER_HOUR,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,7 +97,7 @@ def audit(settings: Settings, *, exactly_once: bool = False) -> Report:
         )
         evidence = Evidence(reader, ends, settings.topics, ttl_days=own.sessions.ttl_days)
         verifier = Verifier(
-            *(evidence, own.sessions, lambda version: _bundle(settings, version)),
+            *(evidence, own.sessions, _loader(settings)),
             exactly_once=exactly_once,
             start_from=own.start_from,
         )
@@ -137,17 +137,23 @@ def has_topics(settings: Settings) -> bool:
     return found[settings.topics.clicks] > 0
 
 
-def _bundle(settings: Settings, version: str) -> Bundle | None:
-    """Return a version's bundle, None when it is no longer stored or cannot be read."""
-    from model.bundle import BundleError, find, load
+def _loader(settings: Settings) -> Callable[[str], Bundle | None]:
+    """Return what loads a version, None for one no longer stored or that cannot be read."""
+    from model.bundle import BundleError
+    from model.joined import StoredVersions
     from model.store import Store
 
-    try:
-        published = find(Store(settings.store.url), settings.worker.model, version)
-        max_bytes = settings.worker.max_bundle_mib * 1024 * 1024
-        return load(published.uri, published.manifest_sha256, max_bytes=max_bytes)
-    except (BundleError, ValueError):  # ValueError: a header may name anything
-        return None
+    max_bytes = settings.worker.max_bundle_mib * 1024 * 1024
+    store = Store(settings.store.url)
+    versions = StoredVersions(store, settings.worker.model, max_bytes=max_bytes)
+
+    def load(version: str) -> Bundle | None:
+        try:
+            return versions.load(version)
+        except (BundleError, ValueError):  # ValueError: a header may name anything
+            return None
+
+    return load
 
 
 @contextmanager

@@ -157,7 +157,8 @@ def _rollbacks(settings: Settings, metrics: WorkerMetrics) -> Rollbacks:
 def _follower(settings: Settings, metrics: WorkerMetrics) -> VersionFollower:
     from index.candidates import RING
     from stream import clients
-    from worker.refresh import VersionFollower, VersionLoader
+    from worker.loader import VersionLoader
+    from worker.refresh import VersionFollower
 
     kafka, own = settings.kafka, settings.worker
     # A list may have to leave out a whole session and the click itself.

@@ -50,11 +50,12 @@ class Playback:
         self._slot_S = np.full(recorded.num_sessions, EMPTY, np.int64)
         self._newcomers = Newcomers(0)
         self._version: ServingVersion | None = None
-        self._rows_I: Array = np.zeros(0, np.int64)
+        self._rows_I: Array = np.full(len(recorded.item_ids), NOTHING, np.int64)
         self._item_N: Array = np.zeros(0, np.int64)
 
     def serve(self, version: ServingVersion) -> None:
         """Answer under `version` from now on; rings are renamed, states re-encoded when used."""
+        version.enter()
         old, self._version = self._version, version
         catalogue = version.bundle.catalogue
         state_dim = version.bundle.encoder.state_dim
@@ -65,7 +66,13 @@ class Playback:
                 raise ValueError("a version has other rows than the one before it")
             self._sessions.rename(self._newcomers.admit(catalogue.row))
         self._newcomers.renew(version.bundle.vectors_ND.shape[1], self._sessions.codes_in_use)
-        self._rows_I = catalogue.rows(self._recorded.item_ids)
+        self._find_items()
+
+    def _find_items(self) -> None:
+        """Find the rows of the log's items that had none: of the others they stay."""
+        catalogue, item_ids = self._serving.bundle.catalogue, self._recorded.item_ids
+        unknown_I = np.flatnonzero(self._rows_I < 0)
+        self._rows_I[unknown_I] = catalogue.rows(item_ids[item] for item in unknown_I.tolist())
         self._item_N = np.full(len(catalogue), NOTHING, np.int64)
         known_I = np.flatnonzero(self._rows_I >= 0)
         self._item_N[self._rows_I[known_I]] = known_I

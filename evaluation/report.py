@@ -147,6 +147,7 @@ def _settings(found: Evaluation) -> dict[str, Any]:
         "negatives": found.settings.learning.negatives,
         "batch_seconds": found.settings.dataset.batch_seconds,
         "publish_seconds": found.settings.publish_seconds,
+        "delta_seconds": found.settings.delta_seconds,
     }
 
 

@@ -13,7 +13,7 @@ from stream.messages import ModelAnnouncement
 from trainer.bootstrap import Advance
 from trainer.first import FirstVersion, Order, train_first
 from trainer.settings import TrainerSettings
-from worker.refresh import VersionLoader
+from worker.loader import VersionLoader
 from worker.version import ServingVersion
 
 _MINUTE_MS: Final = 60_000
@@ -47,6 +47,7 @@ class Workshop:
             }
         )
         self.store = Store(url)
+        self._bundle: ServingVersion | None = None
         self._load = VersionLoader(
             url, max_bytes=settings.max_model_bytes, num_popular=k + RING + 1
         )
@@ -63,5 +64,8 @@ class Workshop:
         )
 
     def load(self, announced: ModelAnnouncement) -> ServingVersion:
-        """Load a version as a worker does when it is announced."""
-        return self._load(announced)
+        """Load a version as a worker does when it is announced, a delta with the last bundle."""
+        if announced.kind == "delta":
+            return self._load(announced, self._bundle)
+        self._bundle = self._load(announced)
+        return self._bundle

@@ -26,6 +26,7 @@ from index.features import (
     Work,
 )
 from index.neighbours import new_scores, new_scratch
+from index.rescore import rescore
 
 __all__ = ["CHANNELS", "FEATURES", "CandidateMaker", "Found", "Near"]
 
@@ -98,3 +99,4 @@ def compile_now() -> None:
     near = Near(np.zeros((1, 1), np.int64), one_BD, one_BD, one_BD, 1.0)
     CandidateMaker(memory).find(np.zeros((1, 1), np.int32), near, session_items=True)
     diverse_places(near.codes_BM, one_BD, np.ones(1, np.int64), one_BD, 0.5, 1)
+    rescore(one_BD, one_BD, np.zeros(1, np.int8), one_BD, np.zeros((1, 1), np.int64))

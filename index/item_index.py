@@ -1,6 +1,7 @@
-"""Items near a query: FAISS over a version's vectors plus newcomers; knows no item ids.
+"""Items near a query: FAISS over a bundle's vectors, what has changed since, and newcomers.
 
-Shapes: N items, D dimensions, B queries, K best items, M newcomers in the side buffer.
+Knows no item ids. Shapes: N items, D dimensions, B queries, K best items, C found ones, M rows in
+the side buffer or in a delta.
 """
 
 from typing import Any, Final, Self
@@ -9,15 +10,20 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.merge import merge
+from index.merge import best, merge
 from index.plan import Float32, IndexPlan, build_lists, plan
+from index.rescore import ASIDE, MOVED, NO_ROW, Int8, rescore
 
 __all__ = ["IndexFullError", "IndexPlan", "ItemIndex", "plan"]
 
+Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
-NO_ROW: Final = -1
 _TIE: Final = 1e-6
+# Measured in docs/decisions/0010-deltas.md: what is fetched beyond K, since moved rows change
+# places, and the cosine to its old vector below which a row is searched on its own.
+_SPARE: Final = 0.5
+_FAR: Final = 0.95
 
 
 class IndexFullError(RuntimeError):
@@ -27,17 +33,35 @@ class IndexFullError(RuntimeError):
 class ItemIndex:
     """One version's items, and those that came after it was built.
 
+    An index of a delta shares what FAISS holds with its bundle's: it searches there by the old
+    vectors and scores by the new ones; new and far moved rows are in the side buffer.
+
     Not thread-safe: `search`, `add` and `measure_recall` belong to the one thread that owns the
     index. It may be built in another thread and handed over. FAISS uses as many threads as the
     process has set.
     """
 
-    def __init__(self, vectors_ND: Float32, index: Any, *, side_capacity: int) -> None:
+    def __init__(
+        self,
+        vectors_ND: Float32,
+        index: Any,
+        *,
+        side_capacity: int,
+        state_N: Int8 | None = None,
+        own_rows_M: Int64 | None = None,
+    ) -> None:
         self._vectors_ND = vectors_ND
         self._index = index
+        self._state_N = state_N
         self._side_MD = np.zeros((side_capacity, vectors_ND.shape[1]), np.float32)
         self._side_rows_M = np.full(side_capacity, NO_ROW, np.int64)
         self._side_place: dict[int, int] = {}
+        own = [] if own_rows_M is None else own_rows_M.tolist()
+        self._num_own = len(own)
+        self._side_MD[: len(own)], self._side_rows_M[: len(own)] = vectors_ND[own], own
+        self._side_place.update(zip(own, range(len(own)), strict=True))
+        # Rows that only FAISS has.
+        self._num_main = index.ntotal - sum(row < index.ntotal for row in own)
 
     @classmethod
     def build(cls, vectors_ND: Float32, plan: IndexPlan, *, side_capacity: int = 2048) -> Self:
@@ -51,6 +75,33 @@ class ItemIndex:
         index.add(vectors_ND)
         return cls(vectors_ND, index, side_capacity=side_capacity)
 
+    def changed(self, vectors_ND: Float32, rows_M: Int32) -> Self:
+        """Return an index over `vectors_ND`: other vectors in `rows_M`, new rows after the last.
+
+        This one stays as it is, and its newcomers its own. Only for an index that `build` made.
+        Half of the side buffer is for the new rows, which must be there, and the most moved ones.
+        """
+        vectors_ND = np.ascontiguousarray(vectors_ND, np.float32)
+        half = len(self._side_MD) // 2
+        if isinstance(self._index, faiss.IndexFlat):
+            return type(self).build(vectors_ND, IndexPlan(), side_capacity=2 * half)
+        new_rows = np.arange(self.num_items, len(vectors_ND))
+        cosine_M = np.einsum("md,md->m", self._vectors_ND[rows_M], vectors_ND[rows_M])
+        order_M = np.argsort(cosine_M, kind="stable")[: max(0, half - len(new_rows))]
+        far_rows = rows_M[order_M[cosine_M[order_M] < _FAR]]
+        state_N = np.zeros(self.num_items, np.int8)
+        state_N[rows_M], state_N[far_rows] = MOVED, ASIDE
+        # Compiled here, in the thread that loads, not in the first search.
+        rescore(vectors_ND[:0], vectors_ND, state_N, vectors_ND[:0], np.zeros((0, 1), np.int64))
+        own_rows_M = np.concatenate([new_rows, far_rows])
+        return type(self)(
+            vectors_ND,
+            self._index,
+            side_capacity=half + max(half, len(own_rows_M)),
+            state_N=state_N,
+            own_rows_M=own_rows_M,
+        )
+
     @property
     def num_items(self) -> int:
         """Items of the version."""
@@ -58,7 +109,7 @@ class ItemIndex:
 
     @property
     def num_side(self) -> int:
-        """Newcomers in the side buffer."""
+        """Rows in the side buffer: newcomers, and a delta's new and far moved rows."""
         return len(self._side_place)
 
     def add(self, row: int, vector_D: Float32) -> None:
@@ -104,8 +155,9 @@ class ItemIndex:
         """Return the share of the exact best `k` that `search` finds; equal scores count."""
         queries_BD = self._checked(queries_BD)
         found_BK, rows_BK = self.search(queries_BD, k)
+        newcomers_MD = self._side_MD[self._num_own : self.num_side]
         exact_BX = np.concatenate(
-            [queries_BD @ self._vectors_ND.T, queries_BD @ self._side_MD[: self.num_side].T], axis=1
+            [queries_BD @ self._vectors_ND.T, queries_BD @ newcomers_MD.T], axis=1
         )
         k = min(k, exact_BX.shape[1])
         if not k or not len(queries_BD):
@@ -121,13 +173,28 @@ class ItemIndex:
         return np.ascontiguousarray(queries_BD, np.float32)
 
     def _search_main(self, queries_BD: Float32, k: int) -> tuple[Float32, Int64]:
-        scores_BK, rows_BK = self._index.search(queries_BD, k)
-        short_B = rows_BK[:, min(k, self.num_items) - 1] == NO_ROW if self.num_items else None
-        if short_B is not None and short_B.any():
+        spare = 0 if self._state_N is None else round(_SPARE * k)
+        scores_BK, rows_BK = self._found(queries_BD, k, spare)
+        if not self._num_main:
+            return scores_BK, rows_BK
+        short_B = rows_BK[:, min(k, self._num_main) - 1] == NO_ROW
+        if short_B.any():
             # The visited lists held fewer than k items: visit all of them, for these queries only.
             everywhere = faiss.SearchParametersIVF()
             everywhere.nprobe = self._index.nlist
-            scores_BK[short_B], rows_BK[short_B] = self._index.search(
-                queries_BD[short_B], k, params=everywhere
+            spare += self._index.ntotal - self._num_main
+            scores_BK[short_B], rows_BK[short_B] = self._found(
+                queries_BD[short_B], k, spare, everywhere
             )
         return scores_BK, rows_BK
+
+    def _found(
+        self, queries_BD: Float32, k: int, spare: int, params: Any = None
+    ) -> tuple[Float32, Int64]:
+        """Return the best `k` by the vectors of now, of `k + spare` by those that FAISS has."""
+        scores_BC, rows_BC = self._index.search(queries_BD, k + spare, params=params)
+        if self._state_N is None:
+            return scores_BC, rows_BC
+        rescore(queries_BD, self._vectors_ND, self._state_N, scores_BC, rows_BC)
+        scores_BC[rows_BC == NO_ROW] = -np.inf
+        return best(scores_BC, rows_BC, k)

@@ -28,7 +28,7 @@ def merge(
         return scores_BK, rows_BK
     if len(entering_F) > _FEW * more_BM.size:
         rows_BM = np.broadcast_to(more_rows_M, more_BM.shape)
-        return _best(
+        return best(
             np.concatenate([scores_BK, more_BM], axis=1),
             np.concatenate([rows_BK, rows_BM], axis=1),
             scores_BK.shape[1],
@@ -49,10 +49,11 @@ def _merge_few(
     scores_BX[:, :k], rows_BX[:, :k] = scores_BK, rows_BK
     scores_BX[query_F, column_F] = more_BM.ravel()[entering_F]
     rows_BX[query_F, column_F] = more_rows_M[place_F]
-    return _best(scores_BX, rows_BX, k)
+    return best(scores_BX, rows_BX, k)
 
 
-def _best(scores_BX: Float32, rows_BX: Int64, k: int) -> tuple[Float32, Int64]:
+def best(scores_BX: Float32, rows_BX: Int64, k: int) -> tuple[Float32, Int64]:
+    """Return the best K of each line, in falling order; equal ones stay in theirs."""
     if scores_BX.shape[1] > 2 * k:
         part_BK = np.argpartition(-scores_BX, k - 1, axis=1)[:, :k]
         scores_BX = np.take_along_axis(scores_BX, part_BK, axis=1)

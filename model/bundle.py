@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 
@@ -18,16 +17,16 @@ from model.contents import (
     encode_files,
     encoder_version,
 )
+from model.listed import MANIFEST, Stored, entries_of, read_listed, read_manifest
 from model.manifest import (
-    MAX_MANIFEST_BYTES,
     BundleError,
-    FileEntry,
     Manifest,
+    bundle_of,
     decode_manifest,
     encode_manifest,
     new_version,
 )
-from model.store import Store, read_file
+from model.store import Store
 
 __all__ = [
     "Bundle",
@@ -45,16 +44,11 @@ __all__ = [
     "publish",
 ]
 
-MANIFEST: Final = "manifest.json"
-
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """Where a version is, and the hash that names its content."""
+class Published(Stored):
+    """A stored bundle, with what its manifest says."""
 
-    uri: str
-    manifest_sha256: str
-    num_bytes: int
     manifest: Manifest
 
 
@@ -65,14 +59,11 @@ def publish(store: Store, bundle: Bundle) -> Published:
     stored last, with the size and sha256 of every other file.
     """
     files = encode_files(bundle)
-    entries = {
-        name: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()
-    }
     manifest = msgspec.structs.replace(
         bundle.manifest,
         num_items=len(bundle.catalogue),
         num_clicks=len(bundle.clicks.rows_E),
-        files=entries,
+        files=entries_of(files),
     )
     written = encode_manifest(manifest)
     check_content(decode_files(decode_manifest(written), files))
@@ -83,7 +74,7 @@ def publish(store: Store, bundle: Bundle) -> Published:
 def find(store: Store, name: str, version: str) -> Published:
     """Return where a stored version is; raises BundleError when there is none."""
     uri = store.uri(name, version)
-    written = _read(uri, MANIFEST, MAX_MANIFEST_BYTES)
+    written = read_manifest(uri)
     return _published(uri, written, decode_manifest(written))
 
 
@@ -94,20 +85,21 @@ def load(uri: str, manifest_sha256: str, *, max_bytes: int) -> Bundle:
     dtypes, shapes.  5. Finite.  6. No zero row, unit norms.  7. Lists and catalogue in range.
     The version order, the index and the golden sessions are the caller's.
     """
-    manifest = _read_manifest(uri, manifest_sha256)
-    if manifest.num_bytes > max_bytes:
-        raise BundleError("oversize", f"{manifest.num_bytes} bytes, at most {max_bytes}")
-    files = {name: _read_listed(uri, name, manifest.files[name]) for name in FILES}
-    bundle = decode_files(manifest, files)
+    manifest = decode_manifest(read_manifest(uri, manifest_sha256))
+    bundle = decode_files(manifest, read_listed(uri, manifest.files, FILES, max_bytes=max_bytes))
     check_content(bundle)
     return bundle
 
 
 def prune(store: Store, name: str, *, keep: int = 5, protect: Sequence[str] = ()) -> list[str]:
-    """Remove all but the newest `keep` versions and those in `protect`; return the removed."""
+    """Remove all but the newest `keep` bundles and those in `protect`; return what was removed.
+
+    A delta goes with its bundle.
+    """
     versions = store.list(name, complete=MANIFEST)
-    old = versions[: max(0, len(versions) - keep)]
-    removed = [version for version in old if version not in protect]
+    bundles = [version for version in versions if bundle_of(version) == version]
+    kept = {*bundles[max(0, len(bundles) - keep) :], *protect}
+    removed = [version for version in versions if bundle_of(version) not in kept]
     for version in removed:
         store.delete(name, version, first=MANIFEST)
     store.sweep(name)
@@ -117,32 +109,3 @@ def prune(store: Store, name: str, *, keep: int = 5, protect: Sequence[str] = ()
 def _published(uri: str, written: bytes, manifest: Manifest) -> Published:
     num_bytes = manifest.num_bytes + len(written)
     return Published(uri, hashlib.sha256(written).hexdigest(), num_bytes, manifest)
-
-
-def _read_manifest(uri: str, manifest_sha256: str) -> Manifest:
-    data = _read(uri, MANIFEST, MAX_MANIFEST_BYTES)
-    if hashlib.sha256(data).hexdigest() != manifest_sha256:
-        raise BundleError("manifest_sha256", f"{uri}/{MANIFEST} is not the announced one")
-    manifest = decode_manifest(data)
-    if manifest.files.keys() != set(FILES):
-        raise BundleError("manifest", f"files are {sorted(manifest.files)}, not {sorted(FILES)}")
-    return manifest
-
-
-def _read(uri: str, name: str, limit: int) -> bytes:
-    try:
-        data = read_file(uri, name, limit=limit)
-    except (OSError, ValueError, ImportError) as error:  # the last two: a uri of no known store
-        raise BundleError("missing", f"{uri}/{name}: {error}") from error
-    if len(data) > limit:
-        raise BundleError("size", f"{name} is larger than {limit} bytes")
-    return data
-
-
-def _read_listed(uri: str, name: str, entry: FileEntry) -> bytes:
-    data = _read(uri, name, entry.bytes)
-    if len(data) != entry.bytes:
-        raise BundleError("size", f"{name}: {len(data)} bytes, listed {entry.bytes}")
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise BundleError("sha256", f"{name} is not the listed one")
-    return data

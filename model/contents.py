@@ -42,6 +42,19 @@ class RecentClicks(NamedTuple):
     times_E: Int64
     to_before_E: Int32
 
+    def since(self, number: int) -> "RecentClicks":
+        """Return the clicks from `number` on, counted from 0."""
+        rows_E, times_E, to_before_E = self
+        return RecentClicks(rows_E[number:], times_E[number:], to_before_E[number:])
+
+    def followed_by(self, later: "RecentClicks") -> "RecentClicks":
+        """Return these clicks and then the later ones."""
+        return RecentClicks(
+            np.concatenate([self.rows_E, later.rows_E]),
+            np.concatenate([self.times_E, later.times_E]),
+            np.concatenate([self.to_before_E, later.to_before_E]),
+        )
+
 
 def no_clicks() -> RecentClicks:
     """Return no clicks."""
@@ -180,11 +193,7 @@ def check_content(bundle: Bundle) -> None:
     for name, array in tensors.items():
         if not np.isfinite(array).all():
             raise BundleError("non_finite", f"{name} holds NaN or infinity")
-    norms_N = np.linalg.norm(bundle.vectors_ND, axis=1)
-    if (norms_N == 0).any():
-        raise BundleError("zero_row", f"item row {int(np.argmin(norms_N))} is zero")
-    if (np.abs(norms_N - 1) > _NORM_TOLERANCE).any():
-        raise BundleError("norm", f"item norms {norms_N.min():.4f} to {norms_N.max():.4f}, not 1")
+    check_unit_rows(bundle.vectors_ND)
     if (bundle.popularity_N < 0).any():
         raise BundleError("popularity", "a count is negative")
     lists_N, num_lists = bundle.list_numbers_N, bundle.manifest.index.num_lists
@@ -194,15 +203,25 @@ def check_content(bundle: Bundle) -> None:
         raise BundleError(
             "catalogue", f"{len(bundle.catalogue)} ids for {len(bundle.vectors_ND)} vectors"
         )
-    _check_clicks(bundle)
+    check_clicks(bundle.clicks, len(bundle.vectors_ND))
+    if bundle.ranker is not None and (bundle.ranker.scale_F <= 0).any():
+        raise BundleError("ranker", "the scale of a feature is not above 0")
 
 
-def _check_clicks(bundle: Bundle) -> None:
-    """Compiled code follows the clicks without checks of its own."""
-    clicks = bundle.clicks
-    if ((clicks.rows_E < 0) | (clicks.rows_E >= len(bundle.vectors_ND))).any():
+def check_unit_rows(vectors_ND: Float32) -> None:
+    """Raise BundleError unless every item row is finite and of length one."""
+    norms_N = np.sqrt(np.einsum("nd,nd->n", vectors_ND, vectors_ND))
+    if not np.isfinite(norms_N).all():
+        raise BundleError("non_finite", "an item row holds NaN or infinity")
+    if (norms_N == 0).any():
+        raise BundleError("zero_row", f"item row {int(np.argmin(norms_N))} is zero")
+    if (np.abs(norms_N - 1) > _NORM_TOLERANCE).any():
+        raise BundleError("norm", f"item norms {norms_N.min():.4f} to {norms_N.max():.4f}, not 1")
+
+
+def check_clicks(clicks: RecentClicks, num_items: int) -> None:
+    """Raise BundleError for clicks that compiled code must not follow: it checks nothing."""
+    if ((clicks.rows_E < 0) | (clicks.rows_E >= num_items)).any():
         raise BundleError("clicks", "a click is on an item that is not in the catalogue")
     if (clicks.to_before_E < 0).any():
         raise BundleError("clicks", "a click comes before the one that its session had before it")
-    if bundle.ranker is not None and (bundle.ranker.scale_F <= 0).any():
-        raise BundleError("ranker", "the scale of a feature is not above 0")

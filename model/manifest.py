@@ -1,8 +1,8 @@
-"""The manifest of a bundle: what it is, where it comes from, its files; knows no file system."""
+"""The manifest of a bundle or a delta: what it is, whence it comes, its files; knows no disk."""
 
 import math
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -11,12 +11,17 @@ from model.encoders.session_encoder import EncoderConfig
 
 SCHEMA: Final = 1
 MAX_MANIFEST_BYTES: Final = 1 << 20
+MAX_DELTAS: Final = 9999  # of one bundle: their names have four digits, so that they order
 _STAMP: Final = "%Y%m%dT%H%M%S"
+_PLUS: Final = "+"
 
-Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
+Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\Z")]
 Channel = Literal["rnn", "knn", "rules", "popular"]
 CHANNELS: Final[tuple[Channel, ...]] = get_args(Channel)
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+_Kind = TypeVar("_Kind", "Manifest", "DeltaManifest")
 
 
 class BundleError(ValueError):
@@ -86,7 +91,30 @@ class Manifest(Struct, frozen=True, kw_only=True):
         return sum(entry.bytes for entry in self.files.values())
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
+class DeltaManifest(Struct, frozen=True, kw_only=True):
+    """A published delta. The numbers and `files` are filled in by `model.delta.publish_delta`.
+
+    `parent` is the bundle that it changes; encoder, ranker and temperature stay that one's.
+    """
+
+    name: Label
+    version: Label
+    parent: Label
+    created_at: Annotated[int, Meta(ge=0, description="Milliseconds since the epoch.")]
+    encoder_version: Annotated[str, Meta(min_length=1, max_length=128)]
+    trained_through: dict[int, int] = {}
+    num_changed: Annotated[int, Meta(ge=0)] = 0
+    num_new: Annotated[int, Meta(ge=0)] = 0
+    num_clicks: Annotated[int, Meta(ge=0)] = 0
+    files: dict[str, FileEntry] = {}
+    schema: Annotated[int, Meta(ge=1)] = SCHEMA
+
+    def __post_init__(self) -> None:
+        if bundle_of(self.version) != self.parent or self.version == self.parent:
+            raise ValueError(f"{self.version!r} is no name for a delta of {self.parent!r}")
+
+
+def encode_manifest(manifest: Manifest | DeltaManifest) -> bytes:
     """Return the canonical JSON: sorted keys, so that equal manifests have equal hashes."""
     # Sorting needs text keys, and partitions are numbers.
     plain = msgspec.to_builtins(manifest, str_keys=True)
@@ -94,9 +122,18 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def decode_manifest(data: bytes) -> Manifest:
-    """Return the manifest in `data`; raises BundleError `manifest` or `schema`."""
+    """Return the bundle's manifest in `data`; raises BundleError `manifest` or `schema`."""
+    return _decode(data, Manifest)
+
+
+def decode_delta_manifest(data: bytes) -> DeltaManifest:
+    """Return the delta's manifest in `data`; raises BundleError `manifest` or `schema`."""
+    return _decode(data, DeltaManifest)
+
+
+def _decode(data: bytes, kind: type[_Kind]) -> _Kind:
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError("manifest", str(error)) from error
     if manifest.schema > SCHEMA:
@@ -114,6 +151,18 @@ def new_version(now_ms: int, content_hash: str, *, after: str | None = None) -> 
     seconds, millis = divmod(now_ms, 1000)
     stamp = datetime.fromtimestamp(seconds, UTC).strftime(_STAMP)
     return f"{stamp}{millis:03d}Z-{content_hash[:8]}"
+
+
+def delta_version(bundle: str, number: int) -> str:
+    """Return `<bundle>+<number>`: greater than its bundle, and than any delta before it."""
+    if not 1 <= number <= MAX_DELTAS:
+        raise ValueError(f"a bundle has deltas 1 to {MAX_DELTAS}, not {number}")
+    return f"{bundle}{_PLUS}{number:04d}"
+
+
+def bundle_of(version: str) -> str:
+    """Return the bundle of a version: a delta's parent, else the version itself."""
+    return version.partition(_PLUS)[0]
 
 
 def version_time_ms(version: str) -> int:

@@ -16,7 +16,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 Buffer = bytes | bytearray | memoryview
-_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _HIDDEN: Final = "."  # no label starts with it: leftovers are never listed
 
 
@@ -27,9 +27,18 @@ class Store:
         self._fs, root = fsspec.url_to_fs(url)
         self._root = str(root).rstrip("/")
 
-    def put(self, name: str, version: str, files: Mapping[str, Buffer], *, last: str) -> str:
+    def put(
+        self,
+        name: str,
+        version: str,
+        files: Mapping[str, Buffer],
+        *,
+        last: str,
+        durable: bool = True,
+    ) -> str:
         """Store a version's files, `last` after all others, and return its uri.
 
+        What is not `durable` appears as a whole too, but a power cut may leave it damaged.
         Raises FileExistsError for a version that is there: versions never change.
         """
         folder = self._folder(name, version)
@@ -37,7 +46,7 @@ class Store:
             raise FileExistsError(f"{name}/{version} is already stored")
         ordered = {key: files[key] for key in files if key != last} | {last: files[last]}
         if isinstance(self._fs, LocalFileSystem):
-            _put_local(Path(folder), ordered)
+            _put_local(Path(folder), ordered, durable=durable)
         else:
             for key, data in ordered.items():
                 self._fs.pipe_file(f"{folder}/{key}", bytes(data))
@@ -55,6 +64,10 @@ class Store:
             for version in versions
             if not version.startswith(_HIDDEN) and self._fs.exists(f"{folder}/{version}/{complete}")
         )
+
+    def has(self, name: str, version: str) -> bool:
+        """Return whether there is a folder for a version."""
+        return bool(self._fs.exists(self._folder(name, version)))
 
     def uri(self, name: str, version: str) -> str:
         """Return where a version is, or would be."""
@@ -94,14 +107,15 @@ def read_file(uri: str, file: str, *, limit: int) -> bytes:
 
 def _checked(label: str) -> str:
     if not _LABEL.fullmatch(label):
-        raise ValueError(f"{label!r} cannot be a folder: letters, digits, '.', '_' and '-' only")
+        raise ValueError(f"{label!r} cannot be a folder: letters, digits and '._+-' only")
     return label
 
 
-def _put_local(folder: Path, files: Mapping[str, Buffer]) -> None:
+def _put_local(folder: Path, files: Mapping[str, Buffer], *, durable: bool) -> None:
     """Write in numbered steps, so that a crash leaves the whole folder or none.
 
     1. A hidden sibling.  2. Each file, synced.  3. The sibling, synced.  4. Rename, sync parent.
+    Nothing is synced unless it is to be `durable`: that is most of the time of a small folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     sibling = folder.with_name(f"{_HIDDEN}put-{folder.name}-{uuid.uuid4().hex}")
@@ -110,14 +124,17 @@ def _put_local(folder: Path, files: Mapping[str, Buffer]) -> None:
         for file, data in files.items():
             with (sibling / file).open("xb") as stream:
                 stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-        _sync_folder(sibling)
+                if durable:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+        if durable:
+            _sync_folder(sibling)
         sibling.rename(folder)
     except BaseException:
         shutil.rmtree(sibling, ignore_errors=True)
         raise
-    _sync_folder(folder.parent)
+    if durable:
+        _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from model.bundle import MANIFEST, BundleError, Published, find
+from model.bundle import BundleError, Published, find
+from model.listed import MANIFEST
 from model.store import Store
 
 

@@ -14,6 +14,7 @@ from model.store import Store
 from stream.click_log import ClickLog
 from trainer import checkpoint, state
 from trainer.bootstrap import Advance, Bootstrapped, Plan, bootstrap, choose_dim
+from trainer.deltas import Standing
 from trainer.evaluate import Score
 from trainer.fusion_learner import FusionLearner
 from trainer.gate import FIRST, unfit
@@ -82,7 +83,10 @@ def train_first(
     trained = bootstrap(history, learner, fusion, Plan(order.epochs), report)
     published = _store(trained, store, settings, now_ms)
     if order.checkpoint_dir is not None:
-        content = state.capture(_stream_of(trained, history, settings), state.Position())
+        stream = _stream_of(trained, history, settings)
+        num_clicks = stream.fusion.memory.num_added
+        deltas = Standing(published.manifest.version, num_clicks, num_clicks)
+        content = state.capture(stream, state.Position(deltas=deltas))
         checkpoint.write(order.checkpoint_dir, content)
     return FirstVersion(published, trained.holdout, len(learner.items), trained.clicks)
 

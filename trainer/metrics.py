@@ -30,6 +30,12 @@ class TrainerMetrics:
         self.models_published = self._counter(
             "trainer_models_published", "Versions announced.", "kind"
         )
+        self.delta_rows = self._gauge(
+            "trainer_delta_rows", "Item rows in the last delta, moved and new ones."
+        )
+        self.deltas_refused = self._counter(
+            "trainer_deltas_refused", "Deltas whose values must not serve.", "reason"
+        )
         self.gate_verdicts = self._counter(
             "trainer_gate_verdicts", "Judgements of candidates.", "verdict", "reason"
         )

@@ -10,6 +10,7 @@ from model.store import Store
 from model.versions import refused_name
 from stream.messages import ModelAnnouncement
 from trainer.candidate import Candidate, judged
+from trainer.deltas import Deltas
 from trainer.gate import Verdict
 from trainer.publish import Origin, announcement, build_bundle
 from trainer.settings import TrainerSettings
@@ -41,6 +42,7 @@ class Releases:
         self._announce = announce
         self._settings = settings
         self._latest = latest
+        self.deltas = Deltas(store, announce, settings)
         self._frozen: Frozen | None = None
         self._index: IndexPlan | None = None
         self.serving: str | None = None
@@ -61,16 +63,21 @@ class Releases:
         The stream learner compares with it once it rejoins.
         """
         self.announced = found
+        self.deltas.forget()
         self.serving = None if bundle is None else bundle.manifest.version
         self._frozen = None if bundle is None else comparable(stream, bundle)
         self.extensions = 0
 
     def rejoin(self, stream: StreamLearner, position: Position) -> None:
-        """Let a restored stream learner go on; scores against another version are dropped."""
+        """Let a restored stream learner go on; scores against another version are dropped.
+
+        Deltas go on where the checkpoint says, if that is the last word about what serves.
+        """
         comparison = stream.comparison
         stream.serve(self._frozen)
         if position.serving == self.serving:
             stream.comparison, self.extensions = comparison, position.extensions
+        self.deltas.resume(position.deltas, self.serving, self._frozen)
 
     def release(
         self, stream: StreamLearner, *, trained_through: dict[int, int], now_ms: int
@@ -78,7 +85,8 @@ class Releases:
         """Bring out what the stream has learnt, in numbered steps.
 
         1. Ask what serves.  2. Fit the ranker, freeze and judge.  3. Store, a refused one under
-        another name.  4. Announce.  5. Compare with it from here on.  6. Remove old versions.
+        another name.  4. Announce.  5. Compare with it, make deltas of it from here on.  6. Remove
+        old versions.
         """
         self._follow_others(stream)
         learner = stream.learner
@@ -120,6 +128,8 @@ class Releases:
         self._announce(published)
         self.announced = published
         self.serve(candidate.stream, published.version, candidate.frozen)
+        num_clicks = candidate.stream.fusion.memory.num_added
+        self.deltas.begin(published.version, candidate.frozen, num_clicks)
         # A rollback would lead to the version before, which may be older than those kept.
         protect = () if before is None else (before,)
         prune(self._store, self._settings.model, keep=self._settings.keep_bundles, protect=protect)
@@ -137,6 +147,7 @@ class Releases:
             name = refused_name(self._settings.model)
             self._store_as(name, candidate, verdict)
             prune(self._store, name, keep=_KEPT_REFUSED)
+        self.deltas.hold_rows()
         # The next candidate is judged on other clicks.
         self.serve(candidate.stream, self.serving, self._frozen)
 

@@ -164,8 +164,16 @@ class TrainerSettings(BaseModel):
         Path("nextclick-checkpoints"), description="Folder of the trainer's own state."
     )
     checkpoint_seconds: float = Field(60.0, gt=0, description="Time between two checkpoints.")
-    publish_seconds: float = Field(600.0, gt=0, description="Longest time between two bundles.")
+    publish_seconds: float = Field(900.0, gt=0, description="Longest time between two bundles.")
     publish_clicks: int = Field(100_000, ge=1, description="Most clicks between two bundles.")
+    delta_seconds: float = Field(
+        60.0, gt=0, description="Time between two deltas: moved rows, new items and fresh clicks."
+    )
+    max_delta_rows: int = Field(
+        20_000,
+        ge=0,
+        description="Most item rows that a delta moves; those moved furthest go first.",
+    )
     first_publish_clicks: int = Field(
         1000, ge=1, description="Clicks learnt before a new model publishes its first bundle."
     )

@@ -14,6 +14,7 @@ from trainer import checkpoint
 from trainer.checkpoint import Content
 from trainer.comparison import Comparison
 from trainer.dataset import BufferState
+from trainer.deltas import Standing
 from trainer.fusion_learner import FusionLearner
 from trainer.learner import Learner, Progress, new_learner
 from trainer.settings import TrainerSettings
@@ -31,6 +32,7 @@ class Position(msgspec.Struct, frozen=True):
     clicks_since_publish: int = 0
     extensions: int = 0  # candidates in a row that were undecided
     serving: str | None = None  # the version that the scores compare with
+    deltas: Standing | None = None
 
 
 class _Learning(msgspec.Struct):

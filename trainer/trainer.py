@@ -3,12 +3,14 @@
 It knows the order and the cadence; what a step, a version or a checkpoint is, others know.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from model.bundle import BundleError
 from stream.click_feed import ClickFeed, Reading
 from stream.messages import ClickEvent
 from stream.monitor import Health
@@ -43,9 +45,9 @@ class Cadence:
         """Whether the time has come."""
         return now >= self._next
 
-    def restart(self, now: float) -> None:
-        """Wait for the full time from now on."""
-        self._next = now + self._seconds
+    def restart(self, now: float, *, at_most: float = math.inf) -> None:
+        """Wait for the full time from now on, or for `at_most`."""
+        self._next = now + min(self._seconds, at_most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,20 @@ class Trainer:
         self._reloads = 0
         now = around.monotonic()
         self._batch = Cadence(settings.dataset.batch_seconds, now)
+        self._delta = Cadence(settings.delta_seconds, now)
         self._publish = Cadence(settings.publish_seconds, now)
         self._checkpoint = Cadence(settings.checkpoint_seconds, now)
 
     def resume(self, position: state.Position) -> None:
-        """Take over what a checkpoint counted, and scores that still compare with what serves."""
+        """Take over what a checkpoint counted, and scores that still compare with what serves.
+
+        Where deltas cannot go on a bundle comes soon.
+        """
         self._clicks_since_publish = position.clicks_since_publish
-        self._releases.rejoin(self._stream, position)
+        releases = self._releases
+        releases.rejoin(self._stream, position)
+        if releases.serving is not None and releases.deltas.standing is None:
+            self._publish.restart(self._monotonic(), at_most=self._settings.delta_seconds)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Poll, learn, publish and save until `stopping`, then save once more.
@@ -107,7 +116,10 @@ class Trainer:
         self._feed.close()
 
     def turn(self) -> None:
-        """Go round once: 1 poll, 2 learn, 3 publish, 4 save, the last three only when due."""
+        """Go round once: 1 poll, 2 learn, 3 publish a bundle or a delta, 4 save.
+
+        The last three only when due.
+        """
         for reading in self._feed.poll(timeout_ms=_POLL_MS):
             self._take(reading)
         self._health.beat()
@@ -119,6 +131,9 @@ class Trainer:
         if self._should_publish(now):
             self._release()
             self._publish.restart(self._monotonic())
+        elif self._delta.due(now) and not self._refused_in_row:
+            self._release_delta()
+            self._delta.restart(self._monotonic())
         if self._checkpoint.due(now) and not self._refused_in_row:
             self._save()
             self._checkpoint.restart(self._monotonic())
@@ -168,6 +183,7 @@ class Trainer:
         return self._clicks_since_publish > 0 and self._publish.due(now)
 
     def _release(self) -> None:
+        before = self._releases.announced
         verdict = self._releases.release(
             self._stream, trained_through=self._learnt_through, now_ms=self._wall_ms()
         )
@@ -176,8 +192,24 @@ class Trainer:
             self._clicks_since_publish = 0
         if verdict.accepted:
             self._metrics.models_published.labels("bundle").inc()
-        if (latest := self._releases.announced) is not None:
+            self._delta.restart(self._monotonic())
+        latest = self._releases.announced
+        if latest is not None and latest is not before:
             self._metrics.show_model(latest)
+
+    def _release_delta(self) -> None:
+        try:
+            sent = self._releases.deltas.release(
+                self._stream, trained_through=self._learnt_through, now_ms=self._wall_ms()
+            )
+        except BundleError as error:
+            self._metrics.deltas_refused.labels(error.reason).inc()
+            log.error("delta refused", reason=error.reason, detail=error.detail)
+            return
+        if sent is not None:
+            self._metrics.models_published.labels("delta").inc()
+            self._metrics.delta_rows.set(sent.metrics["changed_rows"] + sent.metrics["new_items"])
+            self._metrics.show_model(sent)
 
     def _save(self) -> None:
         """Write a checkpoint, then show its offsets to the group: never the other way round."""
@@ -186,6 +218,7 @@ class Trainer:
             clicks_since_publish=self._clicks_since_publish,
             extensions=self._releases.extensions,
             serving=self._releases.serving,
+            deltas=self._releases.deltas.standing,
         )
         checkpoint.write(self._directory, state.capture(self._stream, position))
         self._metrics.checkpoint_timestamp.set(self._wall_ms() / 1000)

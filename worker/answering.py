@@ -88,6 +88,7 @@ class Answering:
         if version is None:
             return
         started = time.perf_counter()
+        version.enter()
         old, self._version = self._version, version
         state_dim = version.bundle.encoder.state_dim
         if state_dim != self.sessions.hidden_SH.shape[1]:

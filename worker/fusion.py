@@ -5,18 +5,22 @@ Shapes: B sessions, R ring, D item vector, C candidates near the query, T candid
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from index.candidates import FEATURES, CandidateMaker, Found, Near
 from index.click_memory import ClickMemory, Columns
-from model.bundle import Bundle, BundleError
+from model.bundle import Bundle, BundleError, RecentClicks
 from model.ranker import RankerWeights, rank_candidates
 from worker.sessions import EMPTY
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+# Room for the clicks of deltas, some minutes of a busy shop; beyond it the oldest clicks leave.
+_SPARE_CLICKS: Final = 1 << 17
+_GROWTH: Final = 1.125  # each growth of the rows makes the work space anew, so not every minute
 
 
 class Ordered(NamedTuple):
@@ -29,12 +33,17 @@ class Ordered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """What a version knows beside its vectors: the latest clicks and how to weigh channels."""
+    """What a version knows beside its vectors: the latest clicks and how to weigh channels.
+
+    A bundle and its deltas share one memory, which holds the clicks of the version that `enter`
+    was called for last: an earlier one of them must not be asked any more.
+    """
 
     maker: CandidateMaker
     weights: RankerWeights
     vectors_ND: Array
     temperature: float
+    clicks: RecentClicks
 
     @classmethod
     def of(cls, bundle: Bundle) -> Fusion | None:
@@ -46,12 +55,29 @@ class Fusion:
             return None
         if bundle.manifest.features != FEATURES:
             raise BundleError("features", "the ranker weighs other features than this release has")
-        # A version adds no click of its own: room for those that it came with.
-        num_clicks = max(1, len(bundle.clicks.rows_E))
+        num_clicks = len(bundle.clicks.rows_E) + _SPARE_CLICKS
         memory = ClickMemory(capacity=num_clicks, num_items=len(bundle.catalogue))
         memory.extend(Columns(*bundle.clicks))
-        maker = CandidateMaker(memory, bundle.manifest.channels)
-        return cls(maker, bundle.ranker, bundle.vectors_ND, bundle.manifest.temperature)
+        return cls(
+            *(CandidateMaker(memory, bundle.manifest.channels), bundle.ranker, bundle.vectors_ND),
+            temperature=bundle.manifest.temperature,
+            clicks=bundle.clicks,
+        )
+
+    def changed(self, joined: Bundle) -> Fusion:
+        """Return the fusion of a delta of this bundle; `joined` begins with this bundle's clicks.
+
+        The memory stays as it is until the version enters.
+        """
+        return replace(self, vectors_ND=joined.vectors_ND, clicks=joined.clicks)
+
+    def enter(self) -> None:
+        """Add the clicks that the memory does not have yet; for the thread that asks it."""
+        memory = self.maker.memory
+        if memory.num_items < len(self.vectors_ND):
+            memory.reach(int(_GROWTH * len(self.vectors_ND)))
+        # The memory numbers the clicks of a bundle and its deltas from 0.
+        memory.extend(Columns(*self.clicks.since(memory.num_added)))
 
     @property
     def by_vector(self) -> bool:

@@ -1,4 +1,4 @@
-"""New model versions, off the hot thread: follow announcements, verify, load, index, warm up."""
+"""New model versions, off the hot thread: follows announcements and says which one is loaded."""
 
 from __future__ import annotations
 
@@ -7,28 +7,18 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import structlog
-import torch
 
-from index.candidates import RING
-from index.item_index import IndexPlan, ItemIndex
-from model.bundle import Bundle, BundleError, load
-from model.golden import check_golden
-from model.store import Store
-from stream.announcements import stored_version
+from model.bundle import BundleError
 from stream.decoding import DecodeError
 from stream.kafka_types import KafkaConsumer, KafkaError, TopicPartition
 from stream.messages import ModelAnnouncement, decode_announcement
 from worker.metrics import WorkerMetrics
-from worker.sessions import EMPTY
-from worker.version import ServingVersion, serving_version
+from worker.version import ServingVersion
 
 log = structlog.get_logger(__name__)
 _MIN_OVERLAP = 0.8
 _RETRY_SECONDS = 10.0
-_WARM_UP_QUERIES = 32
-_NUMBERS_KEPT = 100  # a version that was restored after so many others is a new one to sessions
 
 
 class VersionFollower:
@@ -37,12 +27,14 @@ class VersionFollower:
     A version that is broken or older is refused: counted with its reason, and the old one goes on.
     The newest one is tried again while its files cannot be read: a store may be away for a while.
     The topic is read without a group from its beginning, so a fresh worker finds what serves.
+    A delta is loaded if it is of the newest bundle: one of an earlier bundle is passed over, one of
+    a later bundle waits for it. `load` is given the delta's bundle beside its announcement.
     """
 
     def __init__(
         self,
         make_reader: Callable[[], KafkaConsumer],
-        load: Callable[[ModelAnnouncement], ServingVersion],
+        load: Callable[[ModelAnnouncement, ServingVersion | None], ServingVersion],
         metrics: WorkerMetrics,
         *,
         topic: str,
@@ -53,7 +45,10 @@ class VersionFollower:
         self._metrics = metrics
         self._partition = TopicPartition(topic, 0)
         self._key = f"{model}/bundle".encode()
-        self._newest: ServingVersion | None = None
+        self._delta_key = f"{model}/delta".encode()
+        self._newest: ServingVersion | None = None  # bundle
+        self._newest_delta = ""
+        self._early: bytes | None = None  # a delta that came before its bundle
         self._waiting: ServingVersion | None = None
         self._unread: bytes | None = None
         self._retry_at = 0.0
@@ -114,6 +109,8 @@ class VersionFollower:
                 # Earlier ones are already replaced: a fresh worker loads one bundle, not all,
                 # but rather an earlier one than none.
                 any(self._consider(value) for value in reversed(ours))
+                deltas = [m.value for m in messages if m.key == self._delta_key]
+                self._follow_deltas([value for value in deltas if value is not None])
         finally:
             reader.close()
 
@@ -123,19 +120,52 @@ class VersionFollower:
             announcement = decode_announcement(value)
             if self._is_known(announcement):
                 return True
-            version = self._load(announcement)
+            version = self._load(announcement, None)
             self._compare(version, announcement)
         except (DecodeError, BundleError) as error:
-            self._metrics.model_loads.labels("refused", error.reason).inc()
-            log.error("version refused", reason=error.reason, detail=str(error))
+            self._count_refused(error)
             if isinstance(error, BundleError) and error.reason == "missing" and not self._unread:
                 self._unread, self._retry_at = value, time.monotonic() + _RETRY_SECONDS
             return False
+        self._newest, self._newest_delta = version, ""
+        self._hand_over(version)
+        return True
+
+    def _follow_deltas(self, values: list[bytes]) -> None:
+        """Load the newest delta that can be loaded; it holds what all before it held."""
+        if self._early is not None:
+            values = [self._early, *values]
+            self._early = None
+        any(self._consider_delta(value) for value in reversed(values))
+
+    def _consider_delta(self, value: bytes) -> bool:
+        """Load an announced delta of the newest bundle; tells whether none before it is needed."""
+        try:
+            announcement = decode_announcement(value)
+            parent, bundle = announcement.parent or "", self._newest
+            if bundle is None or parent > _announced(bundle):
+                self._early = value
+                return True
+            if parent != bundle.name or announcement.version <= self._newest_delta:
+                return True
+            version = self._load(announcement, bundle)
+        except (DecodeError, BundleError) as error:
+            # One that cannot be read is not tried again: the next one holds all of it.
+            self._count_refused(error)
+            return False
+        self._newest_delta = version.name
+        self._hand_over(version)
+        return True
+
+    def _hand_over(self, version: ServingVersion) -> None:
         self._metrics.model_loads.labels("loaded", "").inc()
         with self._changed:
-            self._newest = self._waiting = version
+            self._waiting = version
             self._changed.notify_all()
-        return True
+
+    def _count_refused(self, error: DecodeError | BundleError) -> None:
+        self._metrics.model_loads.labels("refused", error.reason).inc()
+        log.error("version refused", reason=error.reason, detail=str(error))
 
     def _is_known(self, announcement: ModelAnnouncement) -> bool:
         """Tell whether these files are loaded already; they may be announced once more.
@@ -164,79 +194,6 @@ class VersionFollower:
             raise BundleError("overlap", f"only {overlap:.0%} of the serving catalogue is in it")
 
 
-class VersionLoader:
-    """Turn an announcement into a version that can serve; raises BundleError for its refusal.
-
-    Everything that is dear happens here, on the follower's thread: reading and checking the files,
-    the index, a first call of each step of the hot path.
-    """
-
-    def __init__(self, store_url: str, *, max_bytes: int, num_popular: int) -> None:
-        self._store_url = store_url
-        self._store = Store(store_url)
-        self._max_bytes = max_bytes
-        self._num_popular = num_popular
-        self._numbers: dict[str, int] = {}
-
-    def __call__(self, announcement: ModelAnnouncement) -> ServingVersion:
-        """Load the announced version."""
-        self._require_own_store(announcement)
-        bundle = _bundle(announcement, self._max_bytes)
-        check_golden(bundle)
-        facts = bundle.manifest.index
-        plan = IndexPlan(
-            bundle.centroids_CD, bundle.list_numbers_N, nprobe=facts.nprobe, recall=facts.recall
-        )
-        index = ItemIndex.build(bundle.vectors_ND, plan)
-        number = self._number(bundle.manifest.version)
-        version = serving_version(bundle, index, number, self._num_popular)
-        _warm_up(version)
-        return replace(version, announcement=announcement)
-
-    def _number(self, name: str) -> int:
-        """Return the number of a version: the same again when it is restored.
-
-        Sessions that no other version touched meanwhile go on with their states.
-        """
-        if name not in self._numbers:
-            self._numbers[name] = max(self._numbers.values(), default=0) + 1
-            if len(self._numbers) > _NUMBERS_KEPT:
-                self._numbers.pop(next(iter(self._numbers)))
-        return self._numbers[name]
-
-    def _require_own_store(self, announcement: ModelAnnouncement) -> None:
-        """Open no address only because somebody could write it to the models topic."""
-        try:
-            expected = self._store.uri(announcement.name, stored_version(announcement))
-        except ValueError as error:
-            raise BundleError("store", str(error)) from error
-        if announcement.uri != expected:
-            raise BundleError(
-                "store",
-                f"{announcement.uri} is not this version in store.url = {self._store_url}: "
-                "give worker and trainer the same store",
-            )
-
-
-def _bundle(announcement: ModelAnnouncement, max_bytes: int) -> Bundle:
-    bundle = load(announcement.uri, announcement.manifest_sha256, max_bytes=max_bytes)
-    named = (bundle.manifest.name, bundle.manifest.version)
-    if named != (announcement.name, stored_version(announcement)):
-        raise BundleError("manifest", f"{named} was announced as another version")
-    return bundle
-
-
-def _warm_up(version: ServingVersion) -> None:
-    vectors_BD = version.bundle.vectors_ND[:_WARM_UP_QUERIES]
-    encoder = version.bundle.encoder
-    with torch.inference_mode():
-        items_BD = torch.from_numpy(np.ascontiguousarray(vectors_BD))
-        hidden_BH = encoder.step(encoder.init_state(len(vectors_BD)), items_BD)
-        query_BD = encoder.query(hidden_BH, items_BD)
-    near = version.index.search(query_BD.numpy(), 1)
-    if (near[1] < 0).any():
-        raise BundleError("index", "a query near an item finds no item")
-    if version.fusion is not None:  # a machine's first call compiles for some seconds
-        rings_BR = np.full((len(vectors_BD), RING), EMPTY)
-        rings_BR[:, 0] = np.arange(len(vectors_BD))
-        version.fusion.order(rings_BR, query_BD.numpy(), near, session_items=True)
+def _announced(bundle: ServingVersion) -> str:
+    """Return the name under which a bundle was announced last, which decides the order."""
+    return bundle.name if bundle.announcement is None else bundle.announcement.version

@@ -163,7 +163,7 @@ class Verifier:
             reached = (record.last_offset, record.version)
             if session is not None and reached == (session.last_offset, session.version):
                 pairs.setdefault(record.version, []).append((user_id, record, session))
-        for version, rows in pairs.items():
+        for version, rows in sorted(pairs.items()):  # a bundle's deltas follow it
             bundle = self._load_version(version)
             if bundle is None:
                 continue

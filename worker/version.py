@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from index.item_index import ItemIndex
 from model.bundle import Bundle
+from model.delta import Delta, join
 from stream.messages import ModelAnnouncement
 from worker.fusion import Fusion
 
@@ -17,7 +18,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True, slots=True)
 class ServingVersion:
-    """A loaded bundle with its index.
+    """A loaded bundle, or a delta joined to its bundle, with its index.
 
     `number` counts the versions of this process from 1; sessions carry it, so that a state of
     another version is never taken for one of this. `popular_rows_P` are rows by falling popularity,
@@ -43,6 +44,11 @@ class ServingVersion:
         """The encoder's version, as in every session record."""
         return self.bundle.manifest.encoder_version
 
+    def enter(self) -> None:
+        """Prepare to serve, in the thread that serves; the version before must not any more."""
+        if self.fusion is not None:
+            self.fusion.enter()
+
 
 def serving_version(
     bundle: Bundle, index: ItemIndex, number: int, num_popular: int
@@ -57,3 +63,18 @@ def serving_version(
     shares = counts_N[order] / max(float(counts_N.sum()), 1.0)
     popular = order.astype(np.int64), shares.astype(np.float32)
     return ServingVersion(number, bundle, index, *popular, Fusion.of(bundle))
+
+
+def delta_version(parent: ServingVersion, delta: Delta, number: int) -> ServingVersion:
+    """Join a delta to its bundle's version, which goes on serving until this one enters.
+
+    Both share the index of FAISS, the memory of clicks and the popular rows. Raises BundleError.
+    """
+    joined = join(parent.bundle, delta)
+    return replace(
+        parent,
+        number=number,
+        bundle=joined,
+        index=parent.index.changed(joined.vectors_ND, delta.rows_M),
+        fusion=parent.fusion.changed(joined) if parent.fusion is not None else None,
+    )

@@ -119,7 +119,10 @@ OVERVIEW: Final = [
         "Gate verdicts per second",
         "timeseries",
         "short",
-        [(rate("trainer_gate_verdicts_total", "verdict, reason"), "{{verdict}} {{reason}}")],
+        [
+            (rate("trainer_gate_verdicts_total", "verdict, reason"), "{{verdict}} {{reason}}"),
+            (rate("trainer_deltas_refused_total", "reason"), "delta refused: {{reason}}"),
+        ],
     ),
     Panel(
         "Index",

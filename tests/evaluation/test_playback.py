@@ -1,4 +1,6 @@
+from dataclasses import replace
 from itertools import pairwise
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from evaluation import playback
 from evaluation.playback import Playback
 from evaluation.recorded import Cut
 from evaluation.tally import Tally
+from worker.fusion import Fusion
 from worker.recommender import Clicks, advance, recommend
 from worker.sessions import Sessions
 from worker.settings import RankingSettings
@@ -180,3 +183,16 @@ def test_the_rnn_channel_is_ranked_on_its_own(recorded, make_version):
     ranks = lists.channel_ranks()["rnn"]
     assert len(ranks) == len(lists)
     assert (ranks > 0).any()
+
+
+def test_every_version_enters_before_it_answers(recorded, make_version):
+    fusions = [create_autospec(Fusion, instance=True, spec_set=True) for _ in range(2)]
+    first, second = (
+        replace(make_version(ITEMS, number=n), fusion=fusion) for n, fusion in enumerate(fusions)
+    )
+    player = Playback(recorded, recorded.predictions(), NONE, Lists(recorded))
+
+    player.serve(first)
+    assert [fusion.enter.call_count for fusion in fusions] == [1, 0]
+    player.serve(second)
+    assert [fusion.enter.call_count for fusion in fusions] == [1, 1]

@@ -7,6 +7,7 @@ import pytest
 from evaluation.recorded import Cut
 from evaluation.stream_learning import RecordedFeed, StreamLearning, ticks
 from evaluation.workshop import Workshop
+from model.manifest import bundle_of
 from trainer.publish import announcement
 from trainer.settings import TrainerSettings
 
@@ -51,7 +52,8 @@ def learn(make_recorded, ring_rows, tmp_path):
     def run(delay_ms=0, **settings):
         recorded = make_recorded(ring_rows(1_500), Cut(share=0.25))
         values = {"publish_seconds": 300.0, "gate": {"min_clicks": 20}, **settings}
-        workshop = Workshop(tmp_path, recorded, TrainerSettings.model_validate(values), 20)
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        workshop = Workshop(folder, recorded, TrainerSettings.model_validate(values), 20)
         trained = workshop.first(recorded, lambda advance: None)
         first = workshop.load(announcement(trained.published))
         learning = StreamLearning(
@@ -60,6 +62,11 @@ def learn(make_recorded, ring_rows, tmp_path):
         return recorded, learning, list(learning.reigns())
 
     return run
+
+
+def is_bundle(reign):
+    name = reign.version.name
+    return bundle_of(name) == name
 
 
 def test_versions_answer_the_whole_test_period_each_having_learnt_only_what_came_before(learn):
@@ -75,7 +82,8 @@ def test_versions_answer_the_whole_test_period_each_having_learnt_only_what_came
     assert learnt == sorted(set(learnt))
     assert len({reign.version.number for reign in reigns}) == len(reigns)
     assert learning.num_learnt > 0.9 * (len(recorded) - recorded.first_test)
-    assert learning.verdicts["accepted"] >= len(reigns) - 1
+    bundles = [reign for reign in reigns[1:] if is_bundle(reign)]
+    assert 5 <= len(bundles) <= learning.verdicts["accepted"]
     assert learning.spent_seconds > 0
 
 
@@ -92,9 +100,16 @@ def test_a_delayed_click_is_in_no_version_before_it_is_old_enough(learn):
 
 
 def test_the_cadence_is_the_trainers_own(learn):
-    _, _, seldom = learn(publish_seconds=1_000.0)
+    _, _, often = learn(publish_seconds=1_000.0, delta_seconds=60.0)
+    _, _, seldom = learn(publish_seconds=1_000.0, delta_seconds=10_000.0)
 
-    assert len(seldom) == 3
+    assert [is_bundle(reign) for reign in seldom] == [True] * 3
+    deltas = [reign.version for reign in often if not is_bundle(reign)]
+    assert len(deltas) > 10
+    assert {bundle_of(version.name) for version in deltas} == {
+        reign.version.name for reign in often if is_bundle(reign)
+    }
+    assert all(len(version.bundle.clicks.rows_E) > 375 for version in deltas)
 
 
 def test_a_delay_longer_than_the_test_period_leaves_the_first_version(learn):

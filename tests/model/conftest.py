@@ -6,14 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from model.bundle import Bundle, encoder_version
+from model.bundle import Bundle, RecentClicks, encoder_version
 from model.catalogue import Catalogue
+from model.delta import Delta
 from model.encoders.families import build_encoder
 from model.encoders.session_encoder import EncoderConfig
 from model.golden import golden_sessions
-from model.manifest import IndexFacts, Manifest, new_version
+from model.manifest import (
+    DeltaManifest,
+    IndexFacts,
+    Manifest,
+    delta_version,
+    new_version,
+)
 
 MakeBundle = Callable[..., Bundle]
+MakeDelta = Callable[..., Delta]
 
 
 def unit_rows(num_rows: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -51,5 +59,33 @@ def make_bundle() -> MakeBundle:
             "golden": golden_sessions(encoder, vectors_ND, sessions),
         }
         return Bundle(**(fields | changes))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def make_delta() -> MakeDelta:
+    """Make a delta of a bundle: rows 3 and 0 moved, two items are new, three clicks were made."""
+
+    def make(bundle: Bundle, number: int = 1, **changes: object) -> Delta:
+        manifest, dim = bundle.manifest, bundle.vectors_ND.shape[1]
+        fields: dict[str, object] = {
+            "manifest": DeltaManifest(
+                name=manifest.name,
+                version=delta_version(manifest.version, number),
+                parent=manifest.version,
+                created_at=manifest.created_at + 60_000,
+                encoder_version=manifest.encoder_version,
+                trained_through={0: 20},
+            ),
+            "rows_M": np.array([3, 0], np.int32),
+            "vectors_MD": unit_rows(2, dim, seed=5),
+            "new_ids": ["new-0", "new-1"],
+            "new_vectors_XD": unit_rows(2, dim, seed=6),
+            "clicks": RecentClicks(
+                np.array([0, 31, 4], np.int32), np.arange(1_000, 1_003), np.zeros(3, np.int32)
+            ),
+        }
+        return Delta(**(fields | changes))  # type: ignore[arg-type]
 
     return make

@@ -7,6 +7,7 @@ from model.store import Store
 from stream.click_log import ClickLog
 from trainer import checkpoint, state
 from trainer.bootstrap import choose_dim, choose_epochs
+from trainer.deltas import Standing
 from trainer.first import Order, train_first
 from trainer.settings import TrainerSettings
 
@@ -72,7 +73,10 @@ def test_the_checkpoint_continues_with_the_same_weights(cyclic_clicks, tmp_path)
     stream, position = state.restore(checkpoint.read_latest(folder), TrainerSettings())
 
     bundle = load(first.published.uri, first.published.manifest_sha256, max_bytes=100_000_000)
-    assert position == state.Position()
+    num_clicks = stream.fusion.memory.num_added
+    assert num_clicks == len(bundle.clicks.rows_E) == 1500
+    deltas = Standing(bundle.manifest.version, num_clicks, num_clicks)
+    assert position == state.Position(deltas=deltas)
     assert list(stream.learner.items.ids) == list(bundle.catalogue.ids)
     assert np.array_equal(stream.learner.items.unit_vectors().numpy(), bundle.vectors_ND)
     assert stream.learner.progress.clicks == first.clicks_learnt

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -50,7 +52,7 @@ class ScriptedFeed:
 class Bench:
     """A trainer over scripted clicks, with a clock that moves when the test says so."""
 
-    def __init__(self, clicks, tmp_path, **overrides) -> None:
+    def __init__(self, clicks, tmp_path, *, serving=None, **overrides) -> None:
         readings = [
             Reading(ClickEvent(user_id=user, item_id=item, timestamp=time), time, "")
             for user, _, item, time in clicks
@@ -77,6 +79,7 @@ class Bench:
             self.metrics, self.health, lambda: self.now, lambda: int(1.7e12 + self.now * 1000)
         )
         self.stream = stream
+        self.releases.serve(stream, serving, None)
         self.trainer = Trainer(self.feed, stream, self.releases, self.settings, around)
         self.trainer.resume(position)
         self.feed.start(position.offsets, start_from="earliest")
@@ -122,6 +125,67 @@ def test_later_versions_come_by_clicks_or_by_time(cyclic_clicks, tmp_path):
     assert len(by_time.sent) >= 3
 
 
+def kinds(bench) -> list[str]:
+    return [sent.kind for sent in bench.sent]
+
+
+def test_deltas_come_by_time_between_two_bundles(cyclic_clicks, tmp_path):
+    bench = Bench(cyclic_clicks(2000), tmp_path, delta_seconds=10.0, publish_seconds=45.0)
+
+    while not bench.feed.empty:
+        bench.trainer.turn()
+        bench.now += 6.0
+
+    first = [n for n, kind in enumerate(kinds(bench)) if kind == "bundle"]
+    assert len(first) >= 3
+    assert all(kind == "delta" for n, kind in enumerate(kinds(bench)) if n not in first)
+    assert all(3 <= later - earlier <= 5 for earlier, later in pairwise(first))
+    published = {kind: kinds(bench).count(kind) for kind in ("bundle", "delta")}
+    for kind, num in published.items():
+        assert bench.value("trainer_models_published_total", kind=kind) == num
+    assert bench.value("model_info", **model_labels(bench)) == 1
+    assert bench.value("trainer_delta_rows") > 0
+    versions = [sent.version for sent in bench.sent]
+    assert versions == sorted(versions)
+
+
+def test_a_delta_whose_values_must_not_serve_is_counted_and_the_trainer_goes_on(bench):
+    while not bench.sent:
+        bench.trainer.turn()
+    while bench.stream.fusion.memory.num_added < 600:
+        bench.trainer.turn()
+    bench.stream.learner.items.weights_ND[5] = 0.0
+
+    bench.trainer._release_delta()
+    bench.run()
+
+    assert kinds(bench) == ["bundle"]
+    assert bench.value("trainer_deltas_refused_total", reason="zero_row") == 1
+
+
+def test_a_restarted_trainer_makes_deltas_after_a_bundle_of_its_own_which_comes_soon(
+    cyclic_clicks, tmp_path
+):
+    clicks = cyclic_clicks(1000)
+    first = Bench(clicks[:600], tmp_path)
+    first.run()
+
+    second = Bench(clicks, tmp_path, serving=first.sent[-1].version)
+    for _ in range(4):
+        second.trainer.turn()
+    assert kinds(second) == []
+    second.now += second.settings.delta_seconds
+    second.trainer.turn()
+    assert kinds(second) == ["bundle"]
+    second.now += second.settings.delta_seconds
+    second.feed.readings += second.feed.readings[:100]
+    second.trainer.turn()
+    second.now += second.settings.delta_seconds
+    second.trainer.turn()
+
+    assert kinds(second) == ["bundle", "delta"]
+
+
 def test_nothing_is_published_while_nothing_is_learnt(bench):
     bench.run()
     published = len(bench.sent)
@@ -140,6 +204,8 @@ def test_stopping_saves_then_shows_the_offsets_and_closes_the_feed(bench):
     content = checkpoint.read_latest(bench.settings.checkpoint_dir)
     _, position = state.restore(content, bench.settings)
     assert position.offsets == {0: 1000}
+    assert position.deltas == bench.releases.deltas.standing
+    assert position.deltas.bundle == bench.sent[0].version
     assert bench.feed.commits[-1] == {0: 1000}
     assert bench.feed.closed
     assert bench.health.missing == ["reading"]

@@ -11,7 +11,7 @@ from safetensors.numpy import load, save
 from model.bundle import BundleError, publish
 from model.store import Store
 from stream.messages import Gate, ModelAnnouncement
-from worker.refresh import VersionLoader
+from worker.loader import VersionLoader
 
 VERSION = "20261123T000000001Z-00000001"
 

@@ -5,7 +5,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from kafka.errors import KafkaConnectionError
@@ -15,45 +14,14 @@ from safetensors.numpy import load, save
 from model.bundle import publish
 from model.golden import golden_sessions
 from model.store import Store
-from stream.kafka_types import TopicPartition
 from stream.messages import Gate, ModelAnnouncement, encode
+from worker.loader import VersionLoader
 from worker.metrics import WorkerMetrics
-from worker.refresh import VersionFollower, VersionLoader
-
-MODELS = TopicPartition("models", 0)
+from worker.refresh import VersionFollower
 
 
 def version_name(n):
     return f"20261123T{n:09d}Z-{n:08x}"
-
-
-class Reader:
-    """A consumer of the models topic; `polls` are lists of (key, value), or an error."""
-
-    def __init__(self, polls):
-        self._polls = polls
-
-    def assign(self, partitions):
-        assert partitions == [MODELS]
-
-    def seek_to_beginning(self, *partitions):
-        pass
-
-    def poll(self, timeout_ms):
-        if not self._polls:
-            return {}
-        polled = self._polls.pop(0)
-        if isinstance(polled, Exception):
-            raise polled
-        return {MODELS: [Record(*record) for record in polled]}
-
-    def close(self):
-        pass
-
-
-class Record(msgspec.Struct):
-    key: bytes
-    value: bytes | None
 
 
 @pytest.fixture
@@ -76,14 +44,14 @@ def announced(publish_bundle):
 
 
 @pytest.fixture
-def follow(tmp_path):
+def follow(tmp_path, make_reader):
     """Follow polls in a thread until all are read; returns the follower and its counts."""
     followers = []
 
     def start(polls):
         registry = CollectorRegistry()
         follower = VersionFollower(
-            lambda: Reader(polls),
+            lambda: make_reader(polls),
             VersionLoader(str(tmp_path / "models"), max_bytes=2**30, num_popular=41),
             WorkerMetrics(registry),
             topic="models",
@@ -249,14 +217,9 @@ def test_a_version_whose_files_are_away_is_tried_again(
 
 
 def test_what_ends_the_thread_is_raised_to_the_worker(follow, monkeypatch):
-    class Odd(Reader):
-        def poll(self, timeout_ms):
-            raise ZeroDivisionError
-
-    monkeypatch.setattr(Reader, "poll", Odd.poll)
     hooked = []
     monkeypatch.setattr("threading.excepthook", hooked.append)
-    follower, _ = follow([])
+    follower, _ = follow([ZeroDivisionError()])
 
     with pytest.raises(ZeroDivisionError):
         follower.take(wait_seconds=10)

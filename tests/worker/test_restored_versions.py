@@ -7,8 +7,9 @@ from model.bundle import BundleError
 from stream.announcements import restoring
 from stream.kafka_types import TopicPartition
 from stream.messages import Gate, ModelAnnouncement, encode
+from worker.loader import VersionLoader
 from worker.metrics import WorkerMetrics
-from worker.refresh import VersionFollower, VersionLoader
+from worker.refresh import VersionFollower
 
 MODELS = TopicPartition("models", 0)
 BACK = Gate(verdict="rolled_back", reason="worse")
@@ -166,7 +167,7 @@ def fields_of(announcement):
 
 
 def test_old_numbers_are_forgotten(loader, monkeypatch):
-    monkeypatch.setattr("worker.refresh._NUMBERS_KEPT", 2)
+    monkeypatch.setattr("worker.loader._NUMBERS_KEPT", 2)
 
     numbers = [loader._number(name) for name in ("a", "b", "a", "c", "b", "a")]
 

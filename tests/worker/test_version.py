@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from index.item_index import IndexPlan, ItemIndex
-from worker.version import serving_version
+from worker.version import delta_version, serving_version
 
 
 @pytest.fixture
@@ -48,3 +48,18 @@ def test_a_version_is_named_by_its_manifest_and_never_changes(serve):
     assert (version.number, version.name, version.encoder_version) == (3, "v7", "v7")
     with pytest.raises(FrozenInstanceError):
         version.number = 4
+
+
+def test_a_deltas_version_has_its_own_name_number_and_vectors(serve, make_delta):
+    parent = serve([1, 5, 4], 2)
+    delta = make_delta(parent.bundle, num_changed=1, new_ids=["new"])
+
+    version = delta_version(parent, delta, 9)
+
+    assert (version.name, version.number) == ("v7+0001", 9)
+    assert version.encoder_version == parent.encoder_version
+    assert version.bundle.catalogue.row("new") == 3
+    rows_B = version.index.search(version.bundle.vectors_ND, 1)[1][:, 0]
+    assert rows_B.tolist() == [0, 1, 2, 3]
+    assert version.popular_rows_P.tolist() == [1, 2]
+    assert parent.index.search(version.bundle.vectors_ND[3:], 1)[1][0, 0] != 3
