@@ -50,7 +50,10 @@ class Publisher:
             {
                 "learning": {"dim": 16},
                 "dataset": {"user_clicks_per_hour": 10**6},
-                "gate": {"min_clicks": 0, "min_mrr_ratio": 0, "min_coverage_ratio": 0},
+                "gate": {
+                    **{"min_clicks": 0, "margin": 100.0, "max_extensions": 0},
+                    **{"min_coverage_ratio": 0, "max_popularity_ratio": 100.0},
+                },
                 "fusion": {"min_examples": 10**6},  # without a ranker scores are cosines
             }
         )
