@@ -79,16 +79,23 @@ def train_first(
     )
     settings = _chosen(settings, order, len(log))
     learner = new_learner(settings.learning, seed=settings.seed)
-    fusion = order.fusion or FusionLearner(settings.fusion, temperature=learner.temperature)
+    fusion = order.fusion or _new_fusion(settings, learner.temperature)
     trained = bootstrap(history, learner, fusion, Plan(order.epochs), report)
     published = _store(trained, store, settings, now_ms)
     if order.checkpoint_dir is not None:
+        trained.fusion.keep_examples(settings.fusion.max_examples)
         stream = _stream_of(trained, history, settings)
         num_clicks = stream.fusion.memory.num_added
         deltas = Standing(published.manifest.version, num_clicks, num_clicks)
         content = state.capture(stream, state.Position(deltas=deltas))
         checkpoint.write(order.checkpoint_dir, content)
     return FirstVersion(published, trained.holdout, len(learner.items), trained.clicks)
+
+
+def _new_fusion(settings: TrainerSettings, temperature: float) -> FusionLearner:
+    """Return a fusion learner with room for a whole hold-out: what it is fitted on first."""
+    many = {"max_examples": settings.fusion.first_examples}
+    return FusionLearner(settings.fusion.model_copy(update=many), temperature=temperature)
 
 
 def _holdout_share(num_clicks: int) -> float:

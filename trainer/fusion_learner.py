@@ -90,6 +90,14 @@ class FusionLearner:
         self._examples.num_new = 0
         return True
 
+    def keep_examples(self, capacity: int) -> None:
+        """Have room for so many examples from now on; the latest of those held stay."""
+        held, num_new = self._examples.all(), self._examples.num_new
+        self.max_examples = capacity
+        self._examples = _ExampleBuffer(capacity)
+        self._examples.add(held.select(slice(-capacity, None)))
+        self._examples.num_new = num_new
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the content for a checkpoint."""
         state = self.memory.state()

@@ -45,7 +45,7 @@ class Examples(NamedTuple):
     num_M: Int64
     target_M: Int64
 
-    def select(self, chosen: NDArray[Any]) -> "Examples":
+    def select(self, chosen: NDArray[Any] | slice) -> "Examples":
         """Return some of the examples."""
         return Examples(self.features_MCF[chosen], self.num_M[chosen], self.target_M[chosen])
 

@@ -105,6 +105,11 @@ class FusionSettings(BaseModel):
     max_examples: int = Field(
         12_000, ge=1, description="Predicted clicks kept to fit the ranker on, 8 KB each."
     )
+    first_examples: int = Field(
+        30_000,
+        ge=1,
+        description="The same for a first training from a log, which keeps the latest.",
+    )
     max_step_examples: int = Field(
         64, ge=1, description="Clicks of one learning step that become examples, 0.3 ms each."
     )

@@ -105,6 +105,20 @@ def test_a_restored_learner_fits_the_same_ranker(make_fusion, vectors):
     assert two.memory.num_added == one.memory.num_added
 
 
+def test_with_less_room_the_latest_examples_stay(make_fusion, vectors):
+    roomy = make_fusion(min_examples=20, max_examples=200)
+    show(roomy, chains(60, seed=1), vectors, np.random.default_rng(0))
+    before = {name: tensor.numpy() for name, tensor in roomy.tensors().items()}
+    assert len(before["examples.num_M"]) > 40
+
+    roomy.keep_examples(40)
+
+    after = {name: tensor.numpy() for name, tensor in roomy.tensors().items()}
+    for name in ("examples.features_MCF", "examples.num_M", "examples.target_M"):
+        np.testing.assert_array_equal(after[name], before[name][-40:])
+    assert roomy.refit(seed=0)
+
+
 def test_channels_that_are_off_bring_no_example(make_fusion, vectors):
     rng = np.random.default_rng(0)
     rules = make_fusion(min_examples=50, channels=("rules",))
