@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from model.bundle import BundleError, Published, find
 from model.listed import MANIFEST
+from model.manifest import bundle_of
 from model.store import Store
 
 
@@ -17,9 +18,11 @@ def refused_name(name: str) -> str:
 
 
 def stored_versions(store: Store, name: str) -> Iterator[Published]:
-    """Yield a model's readable versions in rising order, then the refused ones."""
+    """Yield a model's readable bundles in rising order, then the refused ones."""
     for folder in (name, refused_name(name)):
         for version in store.list(folder, complete=MANIFEST):
+            if bundle_of(version) != version:
+                continue  # a delta: it comes and goes with its bundle
             try:
                 yield find(store, folder, version)
             except BundleError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model.manifest import bundle_of
 from stream.announcements import ROLLED_BACK, stored_version
 from stream.messages import ModelAnnouncement
 from worker.hits import Measured
@@ -72,7 +73,7 @@ class _Reign:
     def __init__(self, maker: int, announcement: ModelAnnouncement, *, next_look: int) -> None:
         self.maker = maker
         self.announcement = announcement
-        self.bundle = _bundle_of(announcement)
+        self.bundle = bundle_of(stored_version(announcement))
         # Nobody judges what somebody chose.
         self.on_trial = announcement.restores is None
         self.is_bad = False
@@ -106,7 +107,7 @@ class Guard:
     def serve(self, announcement: ModelAnnouncement, now_seconds: float) -> int:
         """Note what serves from now on; returns the number of the maker of its lists."""
         serving, before = self._serving, self._before
-        bundle = _bundle_of(announcement)
+        bundle = bundle_of(stored_version(announcement))
         if serving is not None and serving.bundle == bundle:
             return serving.maker
         if serving is not None and announcement.gate.verdict == ROLLED_BACK:
@@ -165,7 +166,3 @@ class Guard:
         limit = now_seconds - self._settings.freeze_minutes * 60
         recent = [rollback for rollback in self._rollbacks if rollback > limit]
         return len(recent) >= self._settings.max_rollbacks
-
-
-def _bundle_of(announcement: ModelAnnouncement) -> str:
-    return stored_version(announcement).partition("+")[0]

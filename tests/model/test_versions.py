@@ -56,6 +56,13 @@ def test_a_folder_that_holds_no_version_of_ours_is_passed_over(shop):
     assert shop.listed() == ["v1"]
 
 
+def test_deltas_are_not_listed_beside_their_bundle(shop):
+    shop.put("v1")
+    shop.put("v1+0001")
+
+    assert shop.listed() == ["v1"]
+
+
 def test_a_version_is_found_also_among_the_refused(shop):
     shop.put("v1")
     shop.put("v2", refused=True)
