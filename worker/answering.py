@@ -95,7 +95,7 @@ class Answering:
             self.sessions.resize_state(state_dim)
         if old is not None:
             self._rename(old, version)
-        self._newcomers.renew(version.bundle.vectors_ND.shape[1], self.sessions.codes_in_use)
+        self._take_over_newcomers(old, version)
         if version.announcement is not None:
             self._maker = self._guard.serve(version.announcement, time.monotonic())
         pause = time.perf_counter() - started
@@ -182,6 +182,20 @@ class Answering:
             self._meter.forget()
         self.sessions.rename(self._newcomers.admit(after.row))
 
+    def _take_over_newcomers(self, old: ServingVersion | None, new: ServingVersion) -> None:
+        """Go on recommending newcomers that a delta does not name: its encoder is the bundle's."""
+        if old is None or old.encoder_version != new.encoder_version:
+            self._newcomers.renew(new.bundle.vectors_ND.shape[1], self.sessions.codes_in_use)
+        for code, vector_D in self._newcomers.vectors().items():
+            self._make_searchable(code, vector_D)
+
+    def _make_searchable(self, code: int, vector_D: Array) -> None:
+        try:
+            self.version.index.add(code, vector_D)
+        except IndexFullError:
+            self._newcomers.unlearn(code)
+            self._metrics.fallbacks.labels("side_buffer_full").inc()
+
     def _release(self, seated: Seated) -> None:
         for slot in seated.scratch:
             self.sessions.release(slot)
@@ -196,11 +210,7 @@ class Answering:
             vector_D = self._newcomers.learn(
                 code, after.queries_BD[b], float(lists.scores_BK[b, middle])
             )
-            try:
-                self.version.index.add(code, vector_D)
-            except IndexFullError:
-                self._newcomers.unlearn(code)
-                self._metrics.fallbacks.labels("side_buffer_full").inc()
+            self._make_searchable(code, vector_D)
 
     def _measure(self, batch: Batch, records: list[ConsumerRecord], now_seconds: float) -> None:
         metrics, seated, answers = self._metrics, batch.seated, batch.answers

@@ -70,7 +70,11 @@ class Newcomers:
         sum_D = self._sums.setdefault(code, np.zeros(self._dim, np.float32))
         sum_D += np.float32(middle_score) * query_D
         self._clicks[code] = self._clicks.get(code, 0) + 1
-        return sum_D / np.float32(self._clicks[code])
+        return self._vector(code)
+
+    def vectors(self) -> dict[int, Array]:
+        """Return the vector of each item that has one, by code."""
+        return {code: self._vector(code) for code in self._sums}
 
     def unlearn(self, code: int) -> None:
         """Give up the item's vector: no index holds it."""
@@ -86,7 +90,7 @@ class Newcomers:
         return admitted
 
     def renew(self, dim: int, codes_in_use: Callable[[], set[int]]) -> None:
-        """Prepare for another version: vectors of the old one mean nothing in its space."""
+        """Prepare for another encoder: vectors of the old one mean nothing in its space."""
         self._dim = dim
         self._sums.clear()
         self._clicks.clear()
@@ -104,6 +108,9 @@ class Newcomers:
         for code in [code for code in self._names if code not in used]:
             self._forget(code)
         self._kept = len(self._names)
+
+    def _vector(self, code: int) -> Array:
+        return self._sums[code] / np.float32(self._clicks[code])
 
     def _forget(self, code: int) -> None:
         del self._ids[self._names.pop(code)]

@@ -16,7 +16,7 @@ from worker.metrics import WorkerMetrics
 from worker.outputs import Writer
 from worker.sessions import EMPTY
 from worker.settings import WorkerSettings
-from worker.version import serving_version
+from worker.version import delta_version, serving_version
 
 TOPICS = TopicSettings(partitions=1)
 
@@ -205,6 +205,19 @@ def test_a_newcomer_enters_lists_and_is_admitted_by_the_next_version(
     after = bench.answer(make_record(3, item="brand new"))
     assert bench.lists(after)[0].model.version == "20261124T000000000Z-00000002"
     assert bench.value("sessions_reencoded_total") == 1
+
+
+def test_a_newcomer_that_a_delta_does_not_name_stays_in_lists(
+    bench, make_record, make_bundle, make_delta
+):
+    bench.answer(make_record(0, item="i1"), make_record(1, item="brand new"))
+    delta = make_delta(make_bundle(), num_changed=1, new_ids=["named"])
+
+    bench.answering.swap(delta_version(bench.answering.version, delta, 2))
+
+    (answer,) = bench.lists(bench.answer(make_record(2, user="other", item="i1")))
+    assert answer.model.version == delta.manifest.version
+    assert "brand new" in [item.item_id for item in answer.items]
 
 
 def test_a_swap_to_another_catalogue_renames_rings_and_keeps_what_it_dropped(
