@@ -101,7 +101,8 @@ class StreamLearning:
         self._workshop = workshop
         self._first = first
         self._cpu_seconds = cpu_seconds
-        self._step_ms = max(1, round(settings.dataset.batch_seconds * 1_000))
+        step_seconds = min(settings.dataset.batch_seconds, settings.delta_seconds)
+        self._step_ms = max(1, round(step_seconds * 1_000))
         self._known_F: Int64 = recorded.time_F[recorded.first_test :] + delay_ms
         self._now_ms = recorded.split_ms
         self._announced: list[ModelAnnouncement] = []

@@ -125,7 +125,8 @@ class Trainer:
         self._health.beat()
         now = self._monotonic()
         self._metrics.last_poll_timestamp.set(self._wall_ms() / 1000)
-        if self._stream.full or self._batch.due(now):
+        # A delta is to have what was clicked until it is made.
+        if self._stream.full or self._batch.due(now) or self._delta.due(now):
             self._learn()
             self._batch.restart(now)
         if self._should_publish(now):

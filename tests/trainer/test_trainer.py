@@ -149,6 +149,23 @@ def test_deltas_come_by_time_between_two_bundles(cyclic_clicks, tmp_path):
     assert versions == sorted(versions)
 
 
+def test_a_delta_has_what_was_clicked_until_it_is_made(cyclic_clicks, tmp_path):
+    slow = {"batch_targets": 5_000, "batch_seconds": 60.0, "user_clicks_per_hour": 1000}
+    bench = Bench(cyclic_clicks(2000), tmp_path, delta_seconds=10.0, dataset=slow)
+    for _ in range(5):
+        bench.trainer.turn()
+    bench.now = 61.0
+    bench.trainer.turn()
+    assert kinds(bench) == ["bundle"]
+
+    bench.now += 10.0
+    bench.trainer.turn()
+
+    assert kinds(bench) == ["bundle", "delta"]
+    assert bench.sent[-1].trained_through == bench.feed.next_offsets
+    assert bench.sent[-1].metrics["clicks"] == 100
+
+
 def test_a_delta_whose_values_must_not_serve_is_counted_and_the_trainer_goes_on(bench):
     while not bench.sent:
         bench.trainer.turn()
