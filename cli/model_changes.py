@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from stream.announcements import ModelsTopic
     from stream.messages import ModelAnnouncement
 
-_MIB = 1024 * 1024
 _BY_HAND = "by hand"
 
 
@@ -32,7 +31,7 @@ class ModelChanges:
 
     def __init__(self, settings: Settings, store: Store, topic: ModelsTopic, now_ms: int) -> None:
         self._model = settings.worker.model
-        self._max_bytes = settings.worker.max_bundle_mib * _MIB
+        self._max_bytes = settings.worker.max_bundle_bytes
         self._store = store
         self._topic = topic
         self._now_ms = now_ms

@@ -143,9 +143,9 @@ def _loader(settings: Settings) -> Callable[[str], Bundle | None]:
     from model.joined import StoredVersions
     from model.store import Store
 
-    max_bytes = settings.worker.max_bundle_mib * 1024 * 1024
     store = Store(settings.store.url)
-    versions = StoredVersions(store, settings.worker.model, max_bytes=max_bytes)
+    own = settings.worker
+    versions = StoredVersions(store, own.model, max_bytes=own.max_bundle_bytes)
 
     def load(version: str) -> Bundle | None:
         try:

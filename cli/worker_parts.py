@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from worker.takeover import Takeover
     from worker.worker import Worker
 
-_MIB = 1024 * 1024
-
 
 def construct_worker(settings: Settings, metrics: WorkerMetrics, health: Health) -> Worker:
     """Wire a worker from the settings; its follower is already running."""
@@ -167,7 +165,7 @@ def _follower(settings: Settings, metrics: WorkerMetrics) -> VersionFollower:
         lambda: clients.reader(kafka, client_id=f"{kafka.app}-versions"),
         VersionLoader(
             settings.store.url,
-            max_bytes=own.max_bundle_mib * _MIB,
+            max_bytes=own.max_bundle_bytes,
             num_popular=num_popular,
         ),
         metrics,

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from model.bundle import RecentClicks, encoder_version
 from model.delta import Delta, publish_delta
-from model.listed import MANIFEST, Stored
+from model.listed import MANIFEST
 from model.manifest import MAX_DELTAS, DeltaManifest, delta_version
 from model.store import Store
 from stream.messages import Gate, ModelAnnouncement
 from trainer.comparison import Comparison
+from trainer.publish import announced
 from trainer.settings import TrainerSettings
 from trainer.stream_learner import Frozen, StreamLearner
 
@@ -28,9 +29,8 @@ log = structlog.get_logger(__name__)
 # Negatives that a batch shares touch nearly every row each minute. One that has turned by less than
 # this, 2.6 degrees, changes no list that anybody would miss, and is not worth its bytes.
 LEAST_MOVE: Final = 1e-3
-KEPT_DELTAS: Final = (
-    20  # of the last bundle; a worker needs one, `nextclick verify` those it can get
-)
+# Of the last bundle; a worker needs one, `nextclick verify` those that it can get.
+KEPT_DELTAS: Final = 20
 _STANDARD_ERRORS: Final = 3.0
 
 
@@ -125,7 +125,15 @@ class Deltas:
         stored = publish_delta(self._store, delta, num_items=len(frozen.vectors_ND))
         standing.number += 1
         standing.through_click = memory.num_added
-        sent = _announcement(delta, stored)
+        sent = announced(
+            *(delta.manifest, stored, "delta"),
+            metrics={
+                "changed_rows": float(len(delta.rows_M)),
+                "new_items": float(len(delta.new_ids)),
+                "clicks": float(len(delta.clicks.rows_E)),
+            },
+            gate=Gate(verdict="accepted", reason="delta"),
+        )
         self._announce(sent)
         self._remove_old(standing)
         log.info("delta published", version=sent.version, bytes=sent.bytes, **sent.metrics)
@@ -175,25 +183,3 @@ def clearly_worse(compared: Comparison) -> bool:
     """Whether the learner's MRR is 3 standard errors below the serving bundle's."""
     change = compared.change()
     return change.mean < -_STANDARD_ERRORS * change.error
-
-
-def _announcement(delta: Delta, stored: Stored) -> ModelAnnouncement:
-    manifest = delta.manifest
-    return ModelAnnouncement(
-        name=manifest.name,
-        version=manifest.version,
-        kind="delta",
-        uri=stored.uri,
-        manifest_sha256=stored.manifest_sha256,
-        bytes=stored.num_bytes,
-        created_at=manifest.created_at,
-        encoder_version=manifest.encoder_version,
-        trained_through=manifest.trained_through,
-        metrics={
-            "changed_rows": float(len(delta.rows_M)),
-            "new_items": float(len(delta.new_ids)),
-            "clicks": float(len(delta.clicks.rows_E)),
-        },
-        gate=Gate(verdict="accepted", reason="delta"),
-        parent=manifest.parent,
-    )

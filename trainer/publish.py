@@ -4,6 +4,7 @@ Shapes: N items, D dimensions, M targets, K list length.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -20,7 +21,8 @@ from model.bundle import (
 )
 from model.catalogue import Catalogue
 from model.golden import MAX_SESSIONS, golden_sessions
-from model.manifest import GateVerdict, IndexFacts
+from model.listed import Stored
+from model.manifest import DeltaManifest, GateVerdict, IndexFacts
 from model.ranker import RankerWeights
 from stream.messages import Gate, ModelAnnouncement
 from trainer.evaluate import K
@@ -86,19 +88,35 @@ def build_bundle(
 
 def announcement(published: Published) -> ModelAnnouncement:
     """Return what to send to the models topic for a stored bundle."""
-    manifest = published.manifest
+    verdict = published.manifest.gate
+    return announced(
+        *(published.manifest, published, "bundle"),
+        metrics=published.manifest.metrics,
+        gate=Gate(verdict=verdict.verdict, reason=verdict.reason),
+    )
+
+
+def announced(
+    manifest: Manifest | DeltaManifest,
+    stored: Stored,
+    kind: Literal["bundle", "delta"],
+    *,
+    metrics: dict[str, float],
+    gate: Gate,
+) -> ModelAnnouncement:
+    """Return the announcement of what is stored under a manifest."""
     return ModelAnnouncement(
         name=manifest.name,
         version=manifest.version,
-        kind="bundle",
-        uri=published.uri,
-        manifest_sha256=published.manifest_sha256,
-        bytes=published.num_bytes,
+        kind=kind,
+        uri=stored.uri,
+        manifest_sha256=stored.manifest_sha256,
+        bytes=stored.num_bytes,
         created_at=manifest.created_at,
         encoder_version=manifest.encoder_version,
         trained_through=manifest.trained_through,
-        metrics=manifest.metrics,
-        gate=Gate(verdict=manifest.gate.verdict, reason=manifest.gate.reason),
+        metrics=metrics,
+        gate=gate,
         parent=manifest.parent,
     )
 

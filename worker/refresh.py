@@ -10,6 +10,7 @@ from dataclasses import replace
 import structlog
 
 from model.bundle import BundleError
+from stream.announcements import key_of
 from stream.decoding import DecodeError
 from stream.kafka_types import KafkaConsumer, KafkaError, TopicPartition
 from stream.messages import ModelAnnouncement, decode_announcement
@@ -44,8 +45,7 @@ class VersionFollower:
         self._load = load
         self._metrics = metrics
         self._partition = TopicPartition(topic, 0)
-        self._key = f"{model}/bundle".encode()
-        self._delta_key = f"{model}/delta".encode()
+        self._key, self._delta_key = key_of(model), key_of(model, "delta")
         self._newest: ServingVersion | None = None  # bundle
         self._newest_delta = ""
         self._early: bytes | None = None  # a delta that came before its bundle
@@ -118,7 +118,7 @@ class VersionFollower:
         """Load an announced version unless it is refused; tells whether it serves now."""
         try:
             announcement = decode_announcement(value)
-            if self._is_known(announcement):
+            if self._renewed(announcement):
                 return True
             version = self._load(announcement, None)
             self._compare(version, announcement)
@@ -167,8 +167,8 @@ class VersionFollower:
         self._metrics.model_loads.labels("refused", error.reason).inc()
         log.error("version refused", reason=error.reason, detail=str(error))
 
-    def _is_known(self, announcement: ModelAnnouncement) -> bool:
-        """Tell whether these files are loaded already; they may be announced once more.
+    def _renewed(self, announcement: ModelAnnouncement) -> bool:
+        """Tell whether these files are loaded already, and note under which name they are now.
 
         What is announced decides the order, not the files: a restored version is an older one.
         """

@@ -84,3 +84,8 @@ class WorkerSettings(BaseModel):
     recall_sample: float = Field(
         0.01, ge=0, le=1, description="Share of batches whose search is compared with exact search"
     )
+
+    @property
+    def max_bundle_bytes(self) -> int:
+        """The largest bundle in bytes."""
+        return self.max_bundle_mib * 1024 * 1024

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from kafka.consumer.fetcher import ConsumerRecord
+from prometheus_client import CollectorRegistry
 
 from index.candidates import FEATURES
 from index.item_index import IndexPlan, ItemIndex
@@ -30,6 +31,9 @@ from model.ranker import shapes
 from model.store import Store
 from stream.kafka_types import TopicPartition
 from stream.validation import partition_of
+from worker.loader import VersionLoader
+from worker.metrics import WorkerMetrics
+from worker.refresh import VersionFollower
 from worker.version import ServingVersion, serving_version
 from worker.version import delta_version as join_version
 
@@ -236,6 +240,34 @@ class Record(NamedTuple):
 def make_reader() -> Callable[..., ModelsReader]:
     """Make a consumer of the models topic over polls that are kept outside."""
     return ModelsReader
+
+
+@pytest.fixture
+def follow(tmp_path, make_reader):
+    """Follow polls in a thread; returns the follower and its counts."""
+    followers = []
+
+    def start(polls):
+        registry = CollectorRegistry()
+        follower = VersionFollower(
+            lambda: make_reader(polls),
+            VersionLoader(str(tmp_path / "models"), max_bytes=2**30, num_popular=41),
+            WorkerMetrics(registry),
+            topic="models",
+            model="default",
+        )
+        followers.append(follower)
+        follower.start()
+
+        def count(outcome, reason=""):
+            labels = {"outcome": outcome, "reason": reason}
+            return registry.get_sample_value("nextclick_model_loads_total", labels) or 0
+
+        return follower, count
+
+    yield start
+    for follower in followers:
+        follower.close()
 
 
 @pytest.fixture

@@ -8,16 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kafka.errors import KafkaConnectionError
-from prometheus_client import CollectorRegistry
 from safetensors.numpy import load, save
 
 from model.bundle import publish
 from model.golden import golden_sessions
 from model.store import Store
 from stream.messages import Gate, ModelAnnouncement, encode
-from worker.loader import VersionLoader
-from worker.metrics import WorkerMetrics
-from worker.refresh import VersionFollower
 
 
 def version_name(n):
@@ -41,34 +37,6 @@ def announced(publish_bundle):
         return key, encode(announcement)
 
     return make
-
-
-@pytest.fixture
-def follow(tmp_path, make_reader):
-    """Follow polls in a thread until all are read; returns the follower and its counts."""
-    followers = []
-
-    def start(polls):
-        registry = CollectorRegistry()
-        follower = VersionFollower(
-            lambda: make_reader(polls),
-            VersionLoader(str(tmp_path / "models"), max_bytes=2**30, num_popular=41),
-            WorkerMetrics(registry),
-            topic="models",
-            model="default",
-        )
-        followers.append(follower)
-        follower.start()
-
-        def count(outcome, reason=""):
-            labels = {"outcome": outcome, "reason": reason}
-            return registry.get_sample_value("nextclick_model_loads_total", labels) or 0
-
-        return follower, count
-
-    yield start
-    for follower in followers:
-        follower.close()
 
 
 def test_a_version_is_loaded_and_taken_once(follow, announced):

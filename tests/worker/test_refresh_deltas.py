@@ -4,13 +4,9 @@ from pathlib import Path
 
 import pytest
 from kafka.errors import KafkaConnectionError
-from prometheus_client import CollectorRegistry
 
 from stream.announcements import restoring
 from stream.messages import Gate, ModelAnnouncement, decode_announcement, encode
-from worker.loader import VersionLoader
-from worker.metrics import WorkerMetrics
-from worker.refresh import VersionFollower
 
 BUNDLE, DELTA = b"default/bundle", b"default/delta"
 
@@ -53,34 +49,6 @@ def delta(make_bundle, make_delta, store_delta):
         return DELTA, encode(announcement(made.manifest, stored, "delta", **fields))
 
     return make
-
-
-@pytest.fixture
-def follow(tmp_path, make_reader):
-    """Follow polls in a thread; returns the follower and its counts."""
-    followers = []
-
-    def start(polls):
-        registry = CollectorRegistry()
-        follower = VersionFollower(
-            lambda: make_reader(polls),
-            VersionLoader(str(tmp_path / "models"), max_bytes=2**30, num_popular=41),
-            WorkerMetrics(registry),
-            topic="models",
-            model="default",
-        )
-        followers.append(follower)
-        follower.start()
-
-        def count(outcome, reason=""):
-            labels = {"outcome": outcome, "reason": reason}
-            return registry.get_sample_value("nextclick_model_loads_total", labels) or 0
-
-        return follower, count
-
-    yield start
-    for follower in followers:
-        follower.close()
 
 
 @pytest.fixture
