@@ -37,6 +37,15 @@ class Partitions:
         self.next_offset.pop(tp, None)
         self._metrics.forget_partition(tp.topic, tp.partition)
 
+    def go_back(
+        self, consumer: KafkaConsumer, live: Iterable[TopicPartition]
+    ) -> set[TopicPartition]:
+        """Have the consumer read on where each of `live` is; returns those that it still holds."""
+        held = set(live) & consumer.assignment()
+        for tp in held:
+            consumer.seek(tp, self.next_offset[tp])
+        return held
+
     def observe_lag(self, consumer: KafkaConsumer, held: Iterable[TopicPartition]) -> None:
         """Set the lag gauges of the partitions in `held` from what the last fetches said."""
         for tp in self.next_offset.keys() & set(held):

@@ -165,8 +165,6 @@ class Takeover:
 
     def _resume_live(self, assignment: Assignment, partitions: Partitions) -> None:
         # A poll during the restore may have moved live partitions: go back to where each one is.
-        live = assignment.live & self.consumer.assignment()
-        for tp in live:
-            self.consumer.seek(tp, partitions.next_offset[tp])
+        live = partitions.go_back(self.consumer, assignment.live)
         self.consumer.resume(*live)
         self.health.set("sessions", not assignment.new - live)

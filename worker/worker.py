@@ -18,6 +18,7 @@ from stream.kafka_types import (
     KafkaConsumer,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
+    RetriableError,
     TopicPartition,
 )
 from stream.monitor import Health, StoppedError
@@ -33,6 +34,7 @@ from worker.settings import WorkerSettings
 from worker.takeover import Takeover
 
 log = structlog.get_logger(__name__)
+_PAUSE_SECONDS = 0.5  # brokers that are away refuse at once
 CONDITIONS = ("model", "group", "sessions", DEAD_LETTERS)
 
 
@@ -135,6 +137,12 @@ class Worker:
             # Retention passed us: start over where `on_gap` says, with the gap in the log.
             self._assignment.new |= self._assignment.live
             self._drop_all()
+            polled = {}
+        except RetriableError as error:
+            # Brokers that go away in the middle of a join; of what was fetched nothing is skipped.
+            log.warning("poll failed, it is tried again", error=repr(error))
+            time.sleep(_PAUSE_SECONDS)
+            self._partitions.go_back(self._consumer, self._assignment.live)
             polled = {}
         self._parts.answering.clock.lap("poll")
         return polled

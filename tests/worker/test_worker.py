@@ -3,6 +3,8 @@
 import threading
 
 import pytest
+from kafka import KafkaConsumer
+from kafka.errors import KafkaConnectionError
 
 import worker.restore
 from stream.changelog import MARKER_KEY, Marker, encode_marker
@@ -79,6 +81,34 @@ def test_a_rebalance_moves_sessions_and_loses_nothing(
     assert report.violations == []
     assert (report.clicks, report.pending, report.repeated) == (sent, 0, 0)
     assert report.sessions == 60
+
+
+def test_a_poll_that_fails_is_tried_again_and_skips_nothing(
+    system, publish_bundle, wait_until, monkeypatch
+):
+    system.announce(publish_bundle())
+    real, fetched = KafkaConsumer.poll, []
+
+    def poll(self, *arguments, **options):
+        records = real(self, *arguments, **options)
+        if self.config["group_id"] is not None and records:
+            fetched.append(records)
+            if len(fetched) in (1, 3):
+                raise KafkaConnectionError("planted")
+        return records
+
+    monkeypatch.setattr(KafkaConsumer, "poll", poll)
+    worker = system.start_worker()
+    for n in range(40):
+        system.click(f"u{n % 5}", f"i{n}")
+        if n % 10 == 9:
+            system.flush()
+            wait_until(lambda n=n: worker.value("clicks_total") == n + 1, 30, "all are answered")
+    worker.stop()
+
+    report = system.verify()
+    assert report.violations == []
+    assert (report.clicks, report.repeated, report.pending) == (40, 0, 0)
 
 
 def test_a_worker_that_waits_for_a_model_can_be_stopped(system, wait_until):
