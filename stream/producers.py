@@ -6,8 +6,8 @@ It knows no offsets and no transactions.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 import structlog
@@ -17,10 +17,11 @@ from kafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
     RetriableError,
+    UnknownError,
 )
-from kafka.producer.future import FutureRecordMetadata
 
 from stream.batch import Send
+from stream.record_batches import append, failures
 
 log = structlog.get_logger(__name__)
 Answer = TypeVar("Answer")
@@ -47,10 +48,7 @@ class NotDeliveredError(Exception):
 def opened(
     make_producer: Callable[[], KafkaProducer], topics: Iterable[str], beat: Callable[[], None]
 ) -> KafkaProducer:
-    """Return a new producer that knows the metadata of `topics`; it must be there before a batch.
-
-    `_unhurried` keeps the sender from waking, so that it could not be fetched any more then.
-    """
+    """Return a new producer that knows the metadata of `topics`: `append` does not wait for it."""
     producer = make_producer()
     try:
         for topic in topics:
@@ -63,19 +61,32 @@ def opened(
 
 
 def deliver(producer: KafkaProducer, sends: Iterable[Send], timeout_seconds: float) -> None:
-    """Send, flush, and check every future; raises NotDeliveredError or a KafkaError, a final one
+    """Send, flush, and check every batch; raises NotDeliveredError or a KafkaError, a final one
     if any record met it.
 
     A flush that returns proves nothing (D1): a batch that timed out has left the buffer as well.
     """
-    with _unhurried(producer):
-        futures = [_send(producer, record) for record in sends]
-    producer.flush(timeout=timeout_seconds)
-    for future in futures:
-        if isinstance(future.exception, FINAL_ERRORS):
-            raise future.exception
-        if not future.succeeded():
-            raise NotDeliveredError(future.exception)
+    deliveries = append(producer, sends)
+    _flush(producer, timeout_seconds)
+    failed = failures(deliveries)
+    for error in failed:
+        if isinstance(error, FINAL_ERRORS):
+            raise error
+    if failed:
+        raise NotDeliveredError(failed[0])
+
+
+def _flush(producer: KafkaProducer, timeout_seconds: float) -> None:
+    """Flush; again when a batch was found too large and split meanwhile, which the client's flush
+    takes for an error.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            return producer.flush(timeout=max(0.0, deadline - time.monotonic()))
+        except UnknownError:
+            if time.monotonic() >= deadline:
+                raise
 
 
 def end(producer: KafkaProducer) -> None:
@@ -106,32 +117,3 @@ def patiently(ask: Callable[[], Answer], beat: Callable[[], None]) -> Answer:
             log.warning("brokers do not answer", error=repr(error))
             time.sleep(pause)
             pause = min(_LONGEST_PAUSE_SECONDS, 2 * pause)
-
-
-def _send(producer: KafkaProducer, record: Send) -> FutureRecordMetadata:
-    return producer.send(
-        record.topic,
-        value=record.value,
-        key=record.key,
-        headers=record.headers,
-        partition=record.partition,
-    )
-
-
-@contextmanager
-def _unhurried(producer: KafkaProducer) -> Iterator[None]:
-    """Let the sender sleep until the flush.
-
-    The client wakes it, a system call and two thread switches, at each record that opens a batch
-    (docs/decisions/0005-producer-batches.md).
-    """
-    sender = producer._sender  # type: ignore[attr-defined]  # the stubs leave it out
-    sender.wakeup = _nothing
-    try:
-        yield
-    finally:
-        del sender.wakeup
-
-
-def _nothing() -> None:
-    pass

@@ -2,9 +2,9 @@
 
     python -m benchmarks.chaos.crashing mid_send:40 worker --config nextclick.toml
 
-"name:n" ends the process with exit code 137 when it comes to that point the n-th time, as kill -9
-would; "name:n:seconds" holds it up there instead, its other threads alive. The product has no hooks
-for this: what it calls is wrapped before it starts.
+"name:n" ends the process with exit code 137 when it comes to that point the n-th time (mid_send:
+after n records), as kill -9 would; "name:n:seconds" holds it up there instead, its other threads
+alive. The product has no hooks for this: what it calls is wrapped before it starts.
 
     after_poll            clicks were polled, nothing is sent
     mid_send              a part of a batch was sent, and is acknowledged
@@ -33,6 +33,7 @@ from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.errors import KafkaTimeoutError
 from kafka.producer import transaction_manager
 
+from stream import record_batches
 from worker.answering import Answering
 
 EXIT_CODE = 137
@@ -89,7 +90,7 @@ class _Point:
             self.strike()
 
 
-def _wrap(owner: type, name: str, wrapper: Callable[[Method], Method]) -> None:
+def _wrap(owner: Any, name: str, wrapper: Callable[[Method], Method]) -> None:
     original = getattr(owner, name)
     setattr(owner, name, functools.wraps(original)(wrapper(original)))
 
@@ -139,27 +140,18 @@ def _after_records(wanted: Callable[[Any], bool], point: _Point) -> None:
 
 
 def _mid_send(point: _Point) -> None:
-    def wrapper(send: Method) -> Method:
-        def call(self: Any, *args: Any, **options: Any) -> Any:
-            future = send(self, *args, **options)
-            if point.due():
-                _flush(self)
+    def wrapper(put: Method) -> Method:
+        def call(producer: Any, place: Any, batch: Any) -> Any:
+            deliveries = put(producer, place, batch)
+            if any(point.due() for _ in batch.records):
+                with suppress(KafkaTimeoutError):
+                    producer.flush(timeout=_PARTIAL_FLUSH_SECONDS)
                 point.strike()
-            return future
+            return deliveries
 
         return call
 
-    _wrap(kafka.KafkaProducer, "send", wrapper)
-
-
-def _flush(producer: Any) -> None:
-    """Send out what is queued, although the worker keeps its sender asleep while it sends."""
-    sender = producer._sender
-    kept_asleep = sender.__dict__.pop("wakeup", None)
-    with suppress(KafkaTimeoutError):
-        producer.flush(timeout=_PARTIAL_FLUSH_SECONDS)
-    if kept_asleep is not None:
-        sender.wakeup = kept_asleep
+    _wrap(record_batches, "put", wrapper)
 
 
 def _after_flush(point: _Point) -> None:

@@ -6,43 +6,36 @@ import pytest
 from kafka import KafkaConsumer
 from kafka.errors import KafkaTimeoutError
 
-from stream import clients
+from stream import clients, record_batches
 from stream.headers import provenance
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.always]
 
 
-class FailingOnce:
-    """A real producer whose `method` raises at its `count`-th call, before or after its work."""
+class FailsOnce:
+    """Makes a function raise at its `count`-th call, before or after its work; 0 is never."""
 
-    def __init__(self, producer, method, count, after):
-        self._producer = producer
-        self._method = method
+    def __init__(self, monkeypatch, owner, name, count, *, after=False):
         self._left = count
         self._after = after
+        self._real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, **options: self._call(*args, **options))
 
     def fail_next(self):
         self._left = 1
 
-    def __getattr__(self, name):
-        real = getattr(self._producer, name)
-        if name != self._method or self._left <= 0:
-            return real
-
-        def call(*arguments, **options):
-            self._left -= 1
-            if self._left:
-                return real(*arguments, **options)
-            if self._after:
-                real(*arguments, **options)
-            raise KafkaTimeoutError("planted")
-
-        return call
+    def _call(self, *arguments, **options):
+        self._left -= 1
+        if self._left:
+            return self._real(*arguments, **options)
+        if self._after:
+            self._real(*arguments, **options)
+        raise KafkaTimeoutError("planted")
 
 
 @pytest.mark.parametrize(
     "fault",
-    [("send", 20, False), ("send", 41, True), ("flush", 2, False), ("flush", 2, True)],
+    [("put", 3, False), ("put", 6, True), ("flush", 2, False), ("flush", 2, True)],
 )
 def test_a_batch_whose_producer_fails_is_answered_again(
     system, publish_bundle, wait_until, monkeypatch, fault
@@ -52,7 +45,11 @@ def test_a_batch_whose_producer_fails_is_answered_again(
 
     def first_fails(settings, *, client_id):
         made.append(real(settings, client_id=client_id))
-        return made[-1] if len(made) > 1 else FailingOnce(made[-1], *fault)
+        if len(made) == 1:
+            name, count, after = fault
+            owner = record_batches if name == "put" else made[0]
+            FailsOnce(monkeypatch, owner, name, count, after=after)
+        return made[-1]
 
     monkeypatch.setattr(clients, "producer", first_fails)
     for n in range(60):
@@ -105,13 +102,7 @@ def test_an_eviction_that_failed_is_undone_on_every_partition(
 ):
     system = make_system(kafka, worker={"sessions": {"max_live": 1000}})
     system.announce(publish_bundle())
-    real, broken = clients.producer, []
-
-    def breakable(settings, *, client_id):
-        broken.append(FailingOnce(real(settings, client_id=client_id), "send", 0, False))
-        return broken[-1]
-
-    monkeypatch.setattr(clients, "producer", breakable)
+    broken = FailsOnce(monkeypatch, record_batches, "put", 0)
     worker = system.start_worker()
     start_ms = time.time_ns() // 1_000_000 - 1_000_000
     for n in range(1000):  # the longest idle ones are on both partitions
@@ -119,7 +110,7 @@ def test_an_eviction_that_failed_is_undone_on_every_partition(
     system.flush()
     wait_until(lambda: worker.value("clicks_total") == 1000, 30, "a thousand users are live")
 
-    broken[0].fail_next()
+    broken.fail_next()
     system.click("one too many", "i1")
     system.flush()
     wait_until(lambda: worker.value("clicks_total") == 1001, 30, "the batch is answered again")

@@ -14,6 +14,7 @@ from stream.at_least_once import AtLeastOnce
 from stream.batch import Outcome, Send
 from stream.monitor import StoppedError
 from stream.producers import ProducerStuckError
+from tests.stream.buffered import Buffer
 
 TP = TopicPartition("clicks", 0)
 SENDS = [Send("out", 0, b"k", b"v", []), Send("out", 1, b"k", b"w", [])]
@@ -21,20 +22,9 @@ BEFORE, AFTER = {TP: 5}, {TP: 7}
 MEMBER = ConsumerGroupMetadata("app", 3, "m", None)
 
 
-class Future:
-    exception = KafkaTimeoutError("planted")
-
-    def __init__(self, failed):
-        self._failed = failed
-
-    def succeeded(self):
-        return not self._failed
-
-
 class Sender:
     def __init__(self, stuck):
         self._stuck = stuck
-        self.woken = 0
 
     def force_close(self):
         pass
@@ -45,29 +35,25 @@ class Sender:
     def is_alive(self):
         return self._stuck
 
-    def wakeup(self):
-        self.woken += 1
 
-
-class Producer:
+class Producer(Buffer):
     """A producer that notes its calls and fails where it is told to."""
 
-    def __init__(self, calls, *, fails="", stuck=False):
+    def __init__(self, calls, *, fails="", stuck=False, error=None):
+        super().__init__()
         self._calls = calls
+        self._error = error or KafkaTimeoutError("planted")
         self._fails = fails
+        self._closed = fails == "closed"
         self._sender = Sender(stuck)
 
     def partitions_for(self, topic):
         self._note("metadata")
 
-    def send(self, topic, **record):
-        self._sender.wakeup()  # as the client does at each record that opens a batch
-        self._note("send")
-        return Future(self._fails == "future")
-
     def flush(self, timeout):
-        self._sender.wakeup()
+        records = self.settle(self._error if self._fails == "delivery" else None)
         self._note("flush")
+        self._calls.append(f"{records} delivered")
 
     def close(self, timeout):
         self._calls.append("closed")
@@ -116,12 +102,12 @@ def test_outputs_are_acknowledged_before_the_offsets_move(make_committer, calls,
 
     assert committer.commit(SENDS, BEFORE, AFTER, MEMBER) is Outcome.KEPT
 
-    assert calls == ["metadata", "beat", "send", "send", "flush", "commit"]
+    assert calls == ["metadata", "beat", "flush", "2 delivered", "commit"]
     (offsets,) = consumer.commit.call_args.args
     assert {tp: entry.offset for tp, entry in offsets.items()} == AFTER
 
 
-@pytest.mark.parametrize("fails", ["send", "flush", "future"])
+@pytest.mark.parametrize("fails", ["closed", "flush", "delivery"])
 def test_no_offset_moves_after_a_failure_and_the_producer_is_never_used_again(
     make_committer, calls, consumer, fails
 ):
@@ -133,14 +119,12 @@ def test_no_offset_moves_after_a_failure_and_the_producer_is_never_used_again(
     assert "closed" in calls
     assert committer.renewals == 1
     assert committer.commit(SENDS, BEFORE, AFTER, MEMBER) is Outcome.KEPT
-    assert second == ["metadata", "send", "send", "flush"]
+    assert second == ["metadata", "flush", "2 delivered"]
 
 
-def test_what_is_not_allowed_is_raised_and_not_tried_again(
-    make_committer, calls, consumer, monkeypatch
-):
-    monkeypatch.setattr(Future, "exception", TopicAuthorizationFailedError("planted"))
-    committer = make_committer(Producer(calls, fails="future"), Producer(calls))
+def test_what_is_not_allowed_is_raised_and_not_tried_again(make_committer, calls, consumer):
+    error = TopicAuthorizationFailedError("planted")
+    committer = make_committer(Producer(calls, fails="delivery", error=error), Producer(calls))
 
     with pytest.raises(TopicAuthorizationFailedError):
         committer.commit(SENDS, BEFORE, AFTER, MEMBER)
@@ -212,21 +196,9 @@ def test_closing_ends_the_producer(make_committer, calls):
     assert calls == ["metadata", "beat", "closed"]
 
 
-@pytest.mark.parametrize("fails", ["", "send"])
-def test_the_sender_sleeps_until_the_flush_and_can_be_woken_ever_after(
-    make_committer, calls, fails
+def test_a_bug_in_what_is_sent_is_raised_and_nothing_of_it_is_in_the_buffer(
+    make_committer, calls, consumer
 ):
-    producer = Producer(calls, fails=fails)
-    committer = make_committer(producer, Producer(calls))
-
-    committer.commit(SENDS, BEFORE, AFTER, MEMBER)
-
-    assert producer._sender.woken == (0 if fails else 1)
-    producer._sender.wakeup()
-    assert producer._sender.woken == (1 if fails else 2)
-
-
-def test_a_bug_in_what_is_sent_is_raised_with_the_sender_awake(make_committer, calls, consumer):
     producer = Producer(calls)
     committer = make_committer(producer)
 
@@ -236,9 +208,8 @@ def test_a_bug_in_what_is_sent_is_raised_with_the_sender_awake(make_committer, c
 
     with pytest.raises(ZeroDivisionError):
         committer.commit(sends(), BEFORE, AFTER, MEMBER)
-    producer._sender.wakeup()
 
-    assert producer._sender.woken == 1
+    assert producer.batches == []
     consumer.commit.assert_not_called()
 
 
@@ -281,7 +252,7 @@ def test_nothing_is_sent_or_committed_without_a_lease(make_committer, calls, con
 
     assert committer.commit(SENDS, BEFORE, AFTER, MEMBER) is Outcome.ROLLED_BACK
 
-    assert "send" not in calls
+    assert "flush" not in calls
     consumer.commit.assert_not_called()
 
 
@@ -290,11 +261,12 @@ def test_a_lease_that_ends_while_records_are_sent_keeps_the_offsets(
 ):
     class Slow(Producer):
         def flush(self, timeout):
+            super().flush(timeout)
             consumer._coordinator.heartbeat.last_receive -= 100
 
     committer = make_committer(Slow(calls), Producer(calls))
 
     assert committer.commit(SENDS, BEFORE, AFTER, MEMBER) is Outcome.ROLLED_BACK
 
-    assert "send" in calls
+    assert "2 delivered" in calls
     consumer.commit.assert_not_called()

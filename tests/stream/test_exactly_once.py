@@ -20,19 +20,12 @@ from kafka.structs import ConsumerGroupMetadata
 from stream import exactly_once as module
 from stream.batch import Outcome, Send
 from stream.exactly_once import ExactlyOnce, FencedError
+from tests.stream.buffered import Buffer
 
 TP = TopicPartition("clicks", 0)
 SENDS = [Send("out", 0, b"k", b"v", []), Send("out", 1, b"k", b"w", [])]
 BEFORE, AFTER = {TP: 5}, {TP: 7}
 MEMBER = ConsumerGroupMetadata("app", 3, "m", None)
-
-
-class Future:
-    def __init__(self, exception):
-        self.exception = exception
-
-    def succeeded(self):
-        return self.exception is None
 
 
 class Result:
@@ -57,6 +50,14 @@ class Manager:
         self._errors = errors
         self.last_error = errors.get("last")
         self._coordinators = {"transaction": 1}
+
+    def is_transactional(self):
+        return True
+
+    def maybe_add_partition_to_transaction(self, tp):
+        self._calls.append(("part", tp.partition))
+        if self._errors.get("part"):
+            raise self._errors["part"]
 
     def send_offsets_to_transaction(self, offsets, member):
         self._calls.append(("offsets", {tp: o.offset for tp, o in offsets.items()}, member))
@@ -98,11 +99,11 @@ class Sender:
         return False
 
 
-class Producer:
+class Producer(Buffer):
     def __init__(self, calls, **errors):
+        super().__init__(transactions=Manager(calls, errors))
         self._calls = calls
         self._errors = errors
-        self._transaction_manager = Manager(calls, errors)
         self._sender = Sender(calls)
 
     def partitions_for(self, topic):
@@ -114,11 +115,8 @@ class Producer:
     def begin_transaction(self):
         self._note("begin")
 
-    def send(self, topic, **record):
-        self._note("send")
-        return Future(self._errors.get("future"))
-
     def flush(self, timeout):
+        self.settle(self._errors.get("delivery"))
         self._note("flush")
 
     def close(self, timeout):
@@ -169,7 +167,8 @@ def test_a_batch_is_one_transaction_whose_offsets_come_after_every_acknowledgeme
     assert commit(committer) is Outcome.KEPT
 
     offsets = ("offsets", AFTER, MEMBER)
-    assert calls == ["init", "begin", "send", "send", "flush", offsets, "commit"]
+    parts = [("part", 0), ("part", 1)]
+    assert calls == ["init", "begin", *parts, "flush", offsets, "commit"]
     consumer.commit.assert_not_called()
     assert committer.renewals == 0
 
@@ -178,10 +177,10 @@ def test_a_batch_is_one_transaction_whose_offsets_come_after_every_acknowledgeme
     "errors",
     [
         {"begin": KafkaError("planted")},
-        {"send": KafkaTimeoutError("planted")},
+        {"part": KafkaTimeoutError("planted")},
         {"flush": KafkaTimeoutError("planted")},
-        {"future": KafkaTimeoutError("planted")},
-        {"future": OutOfOrderSequenceNumberError()},
+        {"delivery": KafkaTimeoutError("planted")},
+        {"delivery": OutOfOrderSequenceNumberError()},
         {"offsets": KafkaError("planted")},
         {"offsets": "silence"},
         {"commit": "silence"},
@@ -199,7 +198,7 @@ def test_after_a_failure_a_successor_takes_over_before_the_old_sender_is_ended(
     assert "abort" not in calls
 
 
-@pytest.mark.parametrize("step", ["future", "offsets"])
+@pytest.mark.parametrize("step", ["delivery", "offsets"])
 def test_nothing_is_committed_that_was_not_delivered(make_committer, calls, step):
     committer = make_committer(
         Producer(calls, **{step: KafkaTimeoutError("planted")}), Producer([])
@@ -225,11 +224,11 @@ def test_a_commit_in_doubt_is_asked(make_committer, calls, consumer, committed, 
     "errors",
     [
         {"begin": ProducerFencedError()},
-        {"future": InvalidProducerEpochError()},
+        {"delivery": InvalidProducerEpochError()},
         {"offsets": ProducerFencedError()},
         {"offsets": FencedInstanceIdError()},
         {"offsets": KafkaError(InvalidTxnStateError())},
-        {"send": KafkaError("an earlier request failed", ProducerFencedError())},
+        {"part": KafkaError("an earlier request failed", ProducerFencedError())},
         {"begin": KafkaError("in an error state"), "last": InvalidProducerEpochError()},
     ],
 )
