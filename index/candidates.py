@@ -78,17 +78,18 @@ class CandidateMaker:
 
     def _keep_up(self) -> None:
         memory = self.memory
-        if len(self._work.scratch.seen_N) < memory.num_items:
+        if len(self._work.places.times_N) < memory.num_items:
             self._work = _new_work(memory.capacity, memory.num_items)
         if self.on & POPULAR and self._popular_at != memory.num_added:
             self._popular_P = memory.popular(_FROM_POPULAR).astype(np.int32)
+            self._work.numbers_NX[:, 0] = -1.0
             self._popular_at = memory.num_added
 
 
 def _new_work(capacity: int, num_items: int) -> Work:
     channels = Channels(*(new_scores(num_items) for _ in range(4)))
     places = Places(*(np.full(num_items, fill, np.int32) for fill in (-1, -1, 0)))
-    return Work(new_scratch(capacity, num_items), channels, places)
+    return Work(new_scratch(capacity), channels, places, np.full((num_items, 4), -1.0, np.float32))
 
 
 def compile_now() -> None:
@@ -99,4 +100,4 @@ def compile_now() -> None:
     near = Near(np.zeros((1, 1), np.int64), one_BD, one_BD, one_BD, 1.0)
     CandidateMaker(memory).find(np.zeros((1, 1), np.int32), near, session_items=True)
     diverse_places(near.codes_BM, one_BD, np.ones(1, np.int64), one_BD, 0.5, 1)
-    rescore(one_BD, one_BD, np.zeros(1, np.int8), one_BD, np.zeros((1, 1), np.int64))
+    rescore(one_BD, one_BD, np.zeros(0, np.bool_), one_BD, np.zeros((1, 1), np.int64))

@@ -10,9 +10,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.merge import best, merge
-from index.plan import Float32, IndexPlan, build_lists, plan
-from index.rescore import ASIDE, MOVED, NO_ROW, Int8, rescore
+from index.lists import NONE_ASIDE, Bool, Float32, IndexPlan, Lists
+from index.merge import merge
+from index.plan import plan
+from index.rescore import NO_ROW
 
 __all__ = ["IndexFullError", "IndexPlan", "ItemIndex", "plan"]
 
@@ -20,9 +21,8 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
 _TIE: Final = 1e-6
-# Measured in docs/decisions/0010-deltas.md: what is fetched beyond K, since moved rows change
-# places, and the cosine to its old vector below which a row is searched on its own.
-_SPARE: Final = 0.5
+# Measured in docs/decisions/0010-deltas.md: the cosine to its old vector below which a row is
+# searched on its own.
 _FAR: Final = 0.95
 
 
@@ -33,8 +33,9 @@ class IndexFullError(RuntimeError):
 class ItemIndex:
     """One version's items, and those that came after it was built.
 
-    An index of a delta shares what FAISS holds with its bundle's: it searches there by the old
-    vectors and scores by the new ones; new and far moved rows are in the side buffer.
+    Few items are all compared with a query, of more those in the lists near it. An index of a delta
+    shares its bundle's lists: it searches there by the old vectors and scores by the new ones; new
+    and far moved rows are in the side buffer.
 
     Not thread-safe: `search`, `add` and `measure_recall` belong to the one thread that owns the
     index. It may be built in another thread and handed over. FAISS uses as many threads as the
@@ -44,15 +45,15 @@ class ItemIndex:
     def __init__(
         self,
         vectors_ND: Float32,
-        index: Any,
+        main: Any,
         *,
         side_capacity: int,
-        state_N: Int8 | None = None,
+        aside_N: Bool = NONE_ASIDE,
         own_rows_M: Int64 | None = None,
     ) -> None:
         self._vectors_ND = vectors_ND
-        self._index = index
-        self._state_N = state_N
+        self._main = main
+        self._aside_N = aside_N
         self._side_MD = np.zeros((side_capacity, vectors_ND.shape[1]), np.float32)
         self._side_rows_M = np.full(side_capacity, NO_ROW, np.int64)
         self._side_place: dict[int, int] = {}
@@ -60,8 +61,8 @@ class ItemIndex:
         self._num_own = len(own)
         self._side_MD[: len(own)], self._side_rows_M[: len(own)] = vectors_ND[own], own
         self._side_place.update(zip(own, range(len(own)), strict=True))
-        # Rows that only FAISS has.
-        self._num_main = index.ntotal - sum(row < index.ntotal for row in own)
+        # Rows that only the lists have.
+        self._num_main = len(main) - sum(row < len(main) for row in own)
 
     @classmethod
     def build(cls, vectors_ND: Float32, plan: IndexPlan, *, side_capacity: int = 2048) -> Self:
@@ -69,11 +70,8 @@ class ItemIndex:
         if vectors_ND.ndim != 2:  # noqa: PLR2004
             raise ValueError(f"item vectors of shape {vectors_ND.shape}, not (items, dimensions)")
         vectors_ND = np.ascontiguousarray(vectors_ND, np.float32)
-        if plan.num_lists:
-            return cls(vectors_ND, build_lists(vectors_ND, plan), side_capacity=side_capacity)
-        index = faiss.IndexFlatIP(vectors_ND.shape[1])
-        index.add(vectors_ND)
-        return cls(vectors_ND, index, side_capacity=side_capacity)
+        main = Lists(vectors_ND, plan) if plan.num_lists else _All(vectors_ND)
+        return cls(vectors_ND, main, side_capacity=side_capacity)
 
     def changed(self, vectors_ND: Float32, rows_M: Int32) -> Self:
         """Return an index over `vectors_ND`: other vectors in `rows_M`, new rows after the last.
@@ -83,22 +81,20 @@ class ItemIndex:
         """
         vectors_ND = np.ascontiguousarray(vectors_ND, np.float32)
         half = len(self._side_MD) // 2
-        if isinstance(self._index, faiss.IndexFlat):
+        if isinstance(self._main, _All):
             return type(self).build(vectors_ND, IndexPlan(), side_capacity=2 * half)
         new_rows = np.arange(self.num_items, len(vectors_ND))
         cosine_M = np.einsum("md,md->m", self._vectors_ND[rows_M], vectors_ND[rows_M])
         order_M = np.argsort(cosine_M, kind="stable")[: max(0, half - len(new_rows))]
         far_rows = rows_M[order_M[cosine_M[order_M] < _FAR]]
-        state_N = np.zeros(self.num_items, np.int8)
-        state_N[rows_M], state_N[far_rows] = MOVED, ASIDE
-        # Compiled here, in the thread that loads, not in the first search.
-        rescore(vectors_ND[:0], vectors_ND, state_N, vectors_ND[:0], np.zeros((0, 1), np.int64))
+        aside_N = np.zeros(self.num_items, np.bool_)
+        aside_N[far_rows] = True
         own_rows_M = np.concatenate([new_rows, far_rows])
         return type(self)(
             vectors_ND,
-            self._index,
+            self._main,
             side_capacity=half + max(half, len(own_rows_M)),
-            state_N=state_N,
+            aside_N=aside_N,
             own_rows_M=own_rows_M,
         )
 
@@ -173,28 +169,38 @@ class ItemIndex:
         return np.ascontiguousarray(queries_BD, np.float32)
 
     def _search_main(self, queries_BD: Float32, k: int) -> tuple[Float32, Int64]:
-        spare = 0 if self._state_N is None else round(_SPARE * k)
-        scores_BK, rows_BK = self._found(queries_BD, k, spare)
+        scores_BK, rows_BK = self._main.search(queries_BD, k, self._vectors_ND, self._aside_N)
         if not self._num_main:
             return scores_BK, rows_BK
         short_B = rows_BK[:, min(k, self._num_main) - 1] == NO_ROW
         if short_B.any():
             # The visited lists held fewer than k items: visit all of them, for these queries only.
-            everywhere = faiss.SearchParametersIVF()
-            everywhere.nprobe = self._index.nlist
-            spare += self._index.ntotal - self._num_main
-            scores_BK[short_B], rows_BK[short_B] = self._found(
-                queries_BD[short_B], k, spare, everywhere
+            wanted = k + len(self._main) - self._num_main
+            found = self._main.search(
+                *(queries_BD[short_B], wanted, self._vectors_ND, self._aside_N), everywhere=True
             )
+            scores_BK[short_B], rows_BK[short_B] = (columns_BK[:, :k] for columns_BK in found)
         return scores_BK, rows_BK
 
-    def _found(
-        self, queries_BD: Float32, k: int, spare: int, params: Any = None
+
+class _All:
+    """Every item is compared with every query."""
+
+    def __init__(self, vectors_ND: Float32) -> None:
+        self._index = faiss.IndexFlatIP(vectors_ND.shape[1])
+        self._index.add(vectors_ND)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def search(
+        self,
+        queries_BD: Float32,
+        k: int,
+        _vectors_ND: Float32,
+        _aside_N: Bool,
+        *,
+        everywhere: bool = False,
     ) -> tuple[Float32, Int64]:
-        """Return the best `k` by the vectors of now, of `k + spare` by those that FAISS has."""
-        scores_BC, rows_BC = self._index.search(queries_BD, k + spare, params=params)
-        if self._state_N is None:
-            return scores_BC, rows_BC
-        rescore(queries_BD, self._vectors_ND, self._state_N, scores_BC, rows_BC)
-        scores_BC[rows_BC == NO_ROW] = -np.inf
-        return best(scores_BC, rows_BC, k)
+        found: tuple[Float32, Int64] = self._index.search(queries_BD, k)
+        return found

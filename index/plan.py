@@ -5,14 +5,15 @@ Shapes: N items, D dimensions, C lists, Q queries, K best items.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from index.lists import NONE_ASIDE, IndexPlan, Lists
+
 Float32 = NDArray[np.float32]
-Int32 = NDArray[np.int32]
 
 EXACT_BELOW_ITEMS: Final = 10_000
 LISTS_PER_ROOT: Final = 4  # lists = 4 sqrt(N)
@@ -23,21 +24,6 @@ MAX_QUERIES: Final = 1_000
 _KMEANS_ROUNDS: Final = 8
 _POINTS_PER_LIST: Final = 64
 _TIE: Final = 1e-6
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class IndexPlan:
-    """Lists and how many of them a query visits; without lists every search is exact."""
-
-    centroids_CD: Float32 | None = None
-    list_numbers_N: Int32 | None = None
-    nprobe: int = 0
-    recall: float = 1.0
-
-    @property
-    def num_lists(self) -> int:
-        """Number of lists, 0 when the search is exact."""
-        return 0 if self.centroids_CD is None else len(self.centroids_CD)
 
 
 def plan(
@@ -123,15 +109,15 @@ def _measured(
     quantiser = faiss.IndexFlatIP(vectors_ND.shape[1])
     quantiser.add(centroids_CD)
     list_numbers_N = quantiser.search(vectors_ND, 1)[1][:, 0].astype(np.int32)
-    index = build_lists(vectors_ND, IndexPlan(centroids_CD, list_numbers_N, 1))
+    lists = Lists(vectors_ND, IndexPlan(centroids_CD, list_numbers_N, 1))
     threshold_Q = _exact_threshold(vectors_ND, sample_QD, aim.k)
 
     def recall_at(nprobe: int) -> float:
-        index.nprobe = nprobe
-        scores_QK = index.search(sample_QD, aim.k)[0]
+        lists.probe(nprobe)
+        scores_QK = lists.search(sample_QD, aim.k, vectors_ND, NONE_ASIDE)[0]
         return float((scores_QK >= threshold_Q[:, None] - _TIE).mean())
 
-    nprobe = _smallest(recall_at, aim.target, max(1, int(max_share * index.nlist)))
+    nprobe = _smallest(recall_at, aim.target, max(1, int(max_share * len(centroids_CD))))
     if nprobe is None:
         return None
     return IndexPlan(centroids_CD, list_numbers_N, nprobe, recall_at(nprobe))
@@ -149,32 +135,6 @@ def _share_read(plan: IndexPlan, queries_QD: Float32) -> float:
 
 def _sampled(queries_QD: Float32, seed: int) -> Float32:
     return np.random.default_rng(seed).permutation(queries_QD)[:MAX_QUERIES]
-
-
-def build_lists(vectors_ND: Float32, plan: IndexPlan) -> Any:
-    """Return an IVF-Flat index from the plan's centroids and list numbers, without training.
-
-    Raises ValueError for a plan that does not fit: FAISS would write outside its memory.
-    """
-    centroids_CD, list_numbers_N = plan.centroids_CD, plan.list_numbers_N
-    assert centroids_CD is not None
-    num_items, dim = vectors_ND.shape
-    if list_numbers_N is None or list_numbers_N.shape != (num_items,):
-        raise ValueError("the plan does not have one list number per item")
-    if centroids_CD.shape[1:] != (dim,):
-        raise ValueError(f"centroids of shape {centroids_CD.shape} for {dim} dimensions")
-    if num_items and not 0 <= list_numbers_N.min() <= list_numbers_N.max() < len(centroids_CD):
-        raise ValueError("a list number names no centroid")
-    quantiser = faiss.IndexFlatIP(dim)
-    quantiser.add(np.ascontiguousarray(centroids_CD, np.float32))
-    # FAISS keeps a bare pointer to the quantiser, its Python constructor a reference.
-    index: Any = faiss.IndexIVFFlat(quantiser, dim, len(centroids_CD), faiss.METRIC_INNER_PRODUCT)
-    index.is_trained = True
-    rows_ND = np.ascontiguousarray(vectors_ND, np.float32)
-    numbers_N = np.ascontiguousarray(list_numbers_N, np.int64)
-    index.add_core(num_items, faiss.swig_ptr(rows_ND), None, faiss.swig_ptr(numbers_N))
-    index.nprobe = min(max(plan.nprobe, 1), len(centroids_CD))
-    return index
 
 
 def _centroids(vectors_ND: Float32, num_lists: int, seed: int) -> Float32:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from index.candidates import FEATURES
-from index.plan import IndexPlan, plan
+from index.item_index import IndexPlan, plan
 from model.bundle import (
     Bundle,
     Manifest,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import structlog
 
-from index.plan import IndexPlan
+from index.item_index import IndexPlan
 from model.bundle import Bundle, prune, publish
 from model.store import Store
 from model.versions import refused_name

@@ -5,7 +5,7 @@ import pytest
 
 from index.item_index import IndexPlan, ItemIndex
 from index.merge import best
-from index.rescore import MOVED, NO_ROW, rescore
+from index.rescore import NO_ROW, rescore
 
 DIM = 8
 
@@ -146,17 +146,18 @@ def test_a_version_without_items_may_get_some() -> None:
     assert changed.search(unit_rows(3), 1)[1][:, 0].tolist() == [0, 1, 2]
 
 
-def test_rescoring_leaves_padding_and_unmoved_rows_alone() -> None:
-    vectors_ND, queries_BD = unit_rows(3), unit_rows(1, seed=2)
-    state_N = np.array([0, MOVED, 2], np.int8)
-    scores_BC = np.full((1, 4), 7.0, np.float32)
-    rows_BC = np.array([[0, 1, 2, NO_ROW]])
+def test_rescoring_leaves_out_padding_and_what_is_aside() -> None:
+    vectors_ND, queries_BD = unit_rows(4), unit_rows(1, seed=2)
+    aside_N = np.array([False, False, True])
+    scores_BC = np.full((1, 5), 7.0, np.float32)
+    rows_BC = np.array([[0, 1, 2, 3, NO_ROW]])
 
-    rescore(queries_BD, vectors_ND, state_N, scores_BC, rows_BC)
+    rescore(queries_BD, vectors_ND, aside_N, scores_BC, rows_BC)
 
-    assert rows_BC.tolist() == [[0, 1, NO_ROW, NO_ROW]]
-    expected = [7.0, float(queries_BD[0] @ vectors_ND[1]), 7.0, 7.0]
-    np.testing.assert_allclose(scores_BC[0], expected, atol=1e-6)
+    assert rows_BC.tolist() == [[0, 1, NO_ROW, 3, NO_ROW]]
+    expected = vectors_ND[[0, 1, 3]] @ queries_BD[0]
+    np.testing.assert_allclose(scores_BC[0, [0, 1, 3]], expected, atol=1e-6)
+    assert np.isneginf(scores_BC[0, [2, 4]]).all()
 
 
 def test_the_best_of_a_line_are_in_falling_order() -> None:
