@@ -14,7 +14,8 @@ from torch import Tensor
 from trainer.covisitation_start import covisitation_start
 from trainer.evaluate import Score, score, target_ranks, thin
 from trainer.fusion_learner import FusionLearner
-from trainer.history import History, in_log_order
+from trainer.history import History
+from trainer.holdout import learn_holdout
 from trainer.learner import Learner, queries
 from trainer.windows import (
     Int64,
@@ -38,7 +39,6 @@ _FEW_CLICKS = 100_000  # fewer are learnt whole in every epoch
 _WIDE_FROM_CLICKS = 50_000
 _MAX_HOLDOUT_PREDICTIONS = 10_000
 _MAX_RECENT_TARGETS = 5_000
-_HOLDOUT_RATE = 0.3
 _LAST_RATE = 0.02
 _STARTED_SUM = 0.003  # squared gradients of about three targets
 _STEADY_SHARE = 1 / 3  # part of all steps at the full rate; it falls linearly afterwards
@@ -93,9 +93,9 @@ def bootstrap(
 ) -> Bootstrapped:
     """Train `learner` on a log in numbered steps; raises ValueError when nothing can be learnt.
 
-    1. Learn all but the latest sessions for some epochs.  2. Measure on the latest sessions, and
-    fit the ranker on them.  3. Learn those once, admitting their new items.  4. Set the counts as
-    of the log's end.
+    1. Learn all but the latest sessions for some epochs.  2. Measure on the latest sessions.
+    3. Learn those once, part by part, and fit the ranker on what was predicted of each before.
+    4. Set the counts as of the log's end.
     """
     spans = cut_sessions(history.start_S, history.stop_S)
     held_out = spans.start_B >= history.num_known_clicks
@@ -104,10 +104,8 @@ def bootstrap(
         raise ValueError("the click log has no session of two clicks to learn from")
     _add_known_items(history, learner)
     _learn_epochs(history, known, learner, plan, report)
-    last = gather(history.rows_F, holdout)
-    measured = _measure(learner, last)
-    _fit_fusion(history, learner, fusion, last)
-    _learn_holdout(history, learner, last, plan)
+    measured = _measure(learner, gather(history.rows_F, holdout))
+    learn_holdout(history, learner, fusion, batch_targets=plan.batch_targets)
     _set_counts(history, learner)
     return Bootstrapped(
         learner,
@@ -185,37 +183,6 @@ def _measure(learner: Learner, windows: Windows) -> Score:
     vectors_ND = learner.items.unit_vectors()
     queries_MD = queries(learner.encoder, vectors_ND, sample)
     return score(target_ranks(queries_MD, vectors_ND, sample.target_rows))
-
-
-def _fit_fusion(
-    history: History, learner: Learner, fusion: FusionLearner, windows: Windows
-) -> None:
-    """Remember the known clicks, fit on sessions that nothing has learnt, remember those too."""
-    known = in_log_order(history, 0, history.holdout_from)
-    fusion.remember(known.rows_B, known.times_B, known.before_B)
-    sample = thin(windows, fusion.max_examples)
-    if len(sample):
-        vectors_ND = learner.items.unit_vectors()
-        fusion.observe(
-            sample, queries(learner.encoder, vectors_ND, sample), vectors_ND, learner.rng
-        )
-        fusion.refit(seed=int(learner.rng.integers(2**31)))
-        num_known = len(known.rows_B)
-        held = in_log_order(history, history.holdout_from, len(history.start_S), first=num_known)
-        fusion.remember(held.rows_B, held.times_B, held.before_B)
-
-
-def _learn_holdout(history: History, learner: Learner, windows: Windows, plan: Plan) -> None:
-    position_of_first = np.unique(history.rows_F, return_index=True)[1]
-    for row in range(history.num_known_items, len(history.item_ids)):
-        position = int(position_of_first[row])
-        session = int(np.searchsorted(history.start_S, position, side="right")) - 1
-        beside = history.rows_F[history.start_S[session] : position]
-        learner.admit(history.item_ids[row], beside[-8:].tolist())
-    batch = max(1, len(windows) * plan.batch_targets // max(windows.num_targets, 1))
-    for start in range(0, len(windows), batch):
-        chosen = np.arange(start, min(start + batch, len(windows)))
-        learner.learn(windows.select(chosen), rate=_HOLDOUT_RATE, follow_counts=False)
 
 
 def _set_counts(history: History, learner: Learner) -> None:
