@@ -1,7 +1,10 @@
 """CPU time per click of the worker: clicks waiting in a real topic, drained at full speed.
 
     python -m benchmarks.worker --items 100000 --json
-    python -m benchmarks.worker --items 100000 --guarantee both --rounds 3 --json
+    python -m benchmarks.worker --items 100000 --channels rnn --guarantee both --rounds 3 --json
+
+`full` is the default list, of all channels in the learnt order, and made diverse on top of it;
+`rnn` the search by vector alone.
 
 A model is trained on simulated clicks first, so that queries are those of real sessions. Clicks,
 recommendations and changelog go through a real local broker, compiled fully (no quick start).
@@ -40,6 +43,7 @@ from benchmarks.serving import (
 )
 from benchmarks.world import World
 from cli.settings import Settings
+from index.features import CHANNELS
 from index.threads import use_threads
 from model.bundle import Published
 from stream import clients
@@ -52,6 +56,7 @@ _WARM_SHARE = 0.2
 _DRAIN_SECONDS = 600.0
 _RECALL_SAMPLE = 0.05
 _SCRAPE_SECONDS = 0.5  # a scrape costs the worker 10 ms of CPU
+_CHANNELS = {"rnn": ("rnn",), "full": tuple(CHANNELS)}
 
 Figures = dict[str, Any]
 
@@ -62,6 +67,8 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--clicks", type=int, default=60_000, help="clicks to drain")
     parser.add_argument("--training-clicks", type=int, default=1_000_000)
+    parser.add_argument("--channels", choices=tuple(_CHANNELS), default="full")
+    parser.add_argument("--diversity", type=float, default=0.4, help="of full lists; 0 is off")
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guarantee", choices=(*GUARANTEES, "both"), default="at_least_once")
@@ -81,7 +88,8 @@ def main() -> None:
 
 def measure(options: argparse.Namespace, folder: Path) -> Figures:
     """Return the figures and what they were measured with."""
-    world = World(options.items, options.training_clicks, options.dim, options.seed)
+    channels = _CHANNELS[options.channels]
+    world = World(options.items, options.training_clicks, options.dim, options.seed, channels)
     simulator = world.simulator()
     published = world.version(simulator, folder / "models")
     clicks = simulator.take(options.clicks)
@@ -93,7 +101,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Figures:
                     fresh_settings(
                         *(kafka.bootstrap_servers, f"round{number}-{guarantee}", published),
                         guarantee=guarantee,
-                        worker={"recall_sample": _RECALL_SAMPLE},
+                        worker=_worker_settings(options),
                     ),
                     *(published, clicks, folder),
                 )
@@ -104,6 +112,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Figures:
     return summary(rounds) | {
         "guarantee": options.guarantee,
         "rounds": options.rounds,
+        "channels": options.channels,
+        "diversity": _diversity(options),
         "items": options.items,
         "clicks": options.clicks,
         "dim": options.dim,
@@ -113,6 +123,14 @@ def measure(options: argparse.Namespace, folder: Path) -> Figures:
         "training_clicks": options.training_clicks,
         **environment(),
     }
+
+
+def _diversity(options: argparse.Namespace) -> float:
+    return float(options.diversity) if options.channels == "full" else 0.0
+
+
+def _worker_settings(options: argparse.Namespace) -> dict[str, Any]:
+    return {"recall_sample": _RECALL_SAMPLE, "ranking": {"diversity": _diversity(options)}}
 
 
 def summary(rounds: Sequence[Mapping[str, Figures]]) -> Figures:

@@ -14,6 +14,7 @@ import torch
 from rich.progress import Progress
 
 from cli.settings import Settings
+from index.features import CHANNELS
 from index.item_index import plan
 from model.bundle import Bundle, Published, load, new_version, publish
 from model.manifest import IndexFacts
@@ -21,18 +22,23 @@ from model.store import Store
 from stream.click_log import ClickLog
 from stream.simulator import Simulator, SimulatorSettings
 from trainer.first import Order, train_first
+from trainer.settings import TrainerSettings
 
 _FIRST_CLICK_MS = 1_790_000_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """How many items there are, how much the version has seen of them, and the seed of it all."""
+    """How many items there are, how much the version has seen of them, and the seed of it all.
+
+    `channels` are those of `trainer.fusion.channels`.
+    """
 
     items: int
     training_clicks: int
     dim: int
     seed: int
+    channels: tuple[str, ...] = tuple(CHANNELS)
 
     def simulator(self) -> Simulator:
         """Return the source of clicks, at its beginning."""
@@ -61,7 +67,7 @@ class World:
             first = train_first(
                 log,
                 store,
-                Settings().trainer,
+                _trainer_settings(self.channels),
                 Order(dim=self.dim, epochs=1),
                 now_ms=int(time.time() * 1000),
                 report=lambda at: progress.update(task, completed=at.clicks, total=at.total_clicks),
@@ -95,6 +101,10 @@ class World:
             list_numbers_N=index.list_numbers_N,
             golden=(),
         )
+
+
+def _trainer_settings(channels: tuple[str, ...]) -> TrainerSettings:
+    return Settings.model_validate({"trainer": {"fusion": {"channels": channels}}}).trainer
 
 
 def _queries(trained: Bundle) -> np.ndarray[Any, np.dtype[Any]]:

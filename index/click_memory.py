@@ -19,12 +19,17 @@ NO_CLICK: Final = -1
 CAPACITY: Final = 1 << 21
 SHORT_CLICKS: Final = 5_000.0  # half-lives of the two popularity counts, in clicks of all users
 LONG_CLICKS: Final = 200_000.0
+LANES: Final = 8
+_LINE: Final = 8  # int32 a click, one left over: a line of 64 bytes holds two clicks, cut by none
+_AGAIN_WITHIN: Final = 32  # clicks of a session
 
 
 class Links(NamedTuple):
     """Columns of the clicks held; distances count clicks, 0 means that there is none.
 
-    `length_E` is kept at a session's first click, `next_E` is told when the next one comes.
+    `to_same_item_E` leads LANES clicks of the item back. `length_E` is kept at a session's first
+    click, `to_next_E` is told when the next one comes. `again_E` is 1 where the session had the
+    item among its last clicks already.
     """
 
     item_E: Int32
@@ -33,26 +38,30 @@ class Links(NamedTuple):
     to_first_E: Int32
     to_before_E: Int32
     to_next_E: Int32
-    position_E: Int32
     length_E: Int32
+    again_E: Int32
 
 
 class ItemFacts(NamedTuple):
-    """What is known of each row: its newest click, when it was first seen, decayed counts."""
+    """What is known of each row: its latest clicks, when it was first seen, decayed counts."""
 
-    newest_N: Int64
+    latest_NL: Int64
     first_seen_N: Int64
     short_N: Float32
     long_N: Float32
 
 
 class Held(NamedTuple):
-    """All that readers need; a view, valid until the next click is added."""
+    """All that readers need; a view, valid until the next click is added.
+
+    `lap` is the number of the last click that was put into place 0, or will be put there next.
+    """
 
     links: Links
     facts: ItemFacts
     num_added: int
     newest_ms: int
+    lap: int = 0
 
 
 class Columns(NamedTuple):
@@ -64,10 +73,12 @@ class Columns(NamedTuple):
 
 
 class ClickMemory:
-    """A ring of clicks; memory is 36 bytes a click and 24 an item, whatever has been added.
+    """A ring of clicks; memory is 40 bytes a click and 80 an item, whatever has been added.
 
     Readers (`index/neighbours.py`, `index/rules.py`) follow the links: those of an item lead from
-    its newest click to older ones, those of a session both ways.
+    its latest clicks to older ones, those of a session both ways. A link is a read from far memory,
+    and one link after the other costs ten times as much as many at once: so an item's clicks hang
+    on LANES threads, and sessions are followed side by side.
     """
 
     def __init__(self, *, capacity: int = CAPACITY, num_items: int = 0) -> None:
@@ -76,10 +87,13 @@ class ClickMemory:
         self.capacity = capacity
         self.num_added = 0
         self.newest_ms = 0
-        distances = (np.zeros(capacity, np.int32) for _ in range(6))
-        self.links = Links(np.zeros(capacity, np.int32), np.zeros(capacity, np.int64), *distances)
-        times, counts = np.zeros(0, np.int64), np.zeros(0, np.float32)
-        self.facts = ItemFacts(times, times, counts, counts)
+        # A click's numbers stand side by side: one read of memory brings all that a link leads to.
+        clicks_EX = np.zeros((capacity, _LINE), np.int32)
+        self.links = Links(
+            clicks_EX[:, 0], np.zeros(capacity, np.int64), *(clicks_EX[:, i] for i in range(1, 7))
+        )
+        latest, counts = np.zeros((0, LANES), np.int64), np.zeros(0, np.float32)
+        self.facts = ItemFacts(latest, np.zeros(0, np.int64), counts, counts)
         self.reach(num_items)
 
     @property
@@ -90,12 +104,13 @@ class ClickMemory:
     @property
     def num_items(self) -> int:
         """Rows that may be added."""
-        return len(self.facts.newest_N)
+        return len(self.facts.latest_NL)
 
     @property
     def held(self) -> Held:
         """What the compiled readers take."""
-        return Held(self.links, self.facts, self.num_added, self.newest_ms)
+        lap = self.num_added // self.capacity * self.capacity
+        return Held(self.links, self.facts, self.num_added, self.newest_ms, lap)
 
     def reach(self, num_items: int) -> None:
         """Have room for at least so many rows."""
@@ -103,7 +118,7 @@ class ClickMemory:
         if missing > 0:
             facts = self.facts
             self.facts = ItemFacts(
-                np.append(facts.newest_N, np.full(missing, NO_CLICK, np.int64)),
+                np.append(facts.latest_NL, np.full((missing, LANES), NO_CLICK, np.int64), axis=0),
                 *(np.append(column, np.zeros(missing, column.dtype)) for column in facts[1:]),
             )
 
@@ -162,13 +177,43 @@ class ClickMemory:
 
     def popular(self, k: int) -> Int64:
         """Return the rows with the most clicks of late, best first."""
-        age_N = (self.num_added - 1 - self.facts.newest_N) / SHORT_CLICKS
-        count_N = np.where(self.facts.newest_N < 0, 0.0, self.facts.short_N * 0.5**age_N)
+        newest_N = self.facts.latest_NL[:, 0]
+        age_N = (self.num_added - 1 - newest_N) / SHORT_CLICKS
+        count_N = np.where(newest_N < 0, 0.0, self.facts.short_N * 0.5**age_N)
         if not len(count_N):
             return np.zeros(0, np.int64)
         best = np.sort(np.argpartition(-count_N, min(k, len(count_N)) - 1)[:k])
         order = best[np.argsort(-count_N[best], kind="stable")]
         return order[count_N[order] > 0]
+
+
+@compiled
+def place_of(held: Held, number: int) -> int:
+    """Return where a click is held; a division at each link would cost as much as the link."""
+    place = number - held.lap
+    return int(place if place >= 0 else place + len(held.links.item_E))
+
+
+@compiled
+def latest_clicks(held: Held, row: int, most: int) -> Int64:
+    """Return the numbers of an item's latest clicks that are held, newest first."""
+    links = held.links
+    oldest = max(0, held.num_added - len(links.item_E))
+    numbers = np.empty(most, np.int64)
+    lane_L = held.facts.latest_NL[row].copy()
+    num = 0
+    while num < most:
+        before = num
+        for lane in range(LANES):
+            number = lane_L[lane]
+            if number >= oldest and num < most:
+                numbers[num] = number
+                num += 1
+                back = links.to_same_item_E[place_of(held, number)]
+                lane_L[lane] = number - back if back > 0 else NO_CLICK
+        if num == before:
+            break
+    return numbers[:num]
 
 
 @compiled
@@ -179,23 +224,39 @@ def _append(
     for b in range(len(rows_B)):
         number, row, before = first + b, rows_B[b], before_B[b]
         place = number % capacity
-        newest = facts.newest_N[row]
-        held = newest >= 0 and number - newest < capacity
+        latest_L = facts.latest_NL[row]
+        newest, back = latest_L[0], latest_L[LANES - 1]
         links.item_E[place], links.time_E[place] = row, times_B[b]
-        links.to_same_item_E[place] = number - newest if held else 0
+        links.to_same_item_E[place] = number - back if back >= max(0, number - capacity + 1) else 0
         links.to_next_E[place] = links.to_before_E[place] = links.to_first_E[place] = 0
-        links.position_E[place], links.length_E[place] = 0, 1
+        links.length_E[place], links.again_E[place] = 1, 0
         if before >= 0 and number - before < capacity:
             there = before % capacity
             start = before - links.to_first_E[there]
             if number - start < capacity:
                 links.to_before_E[place] = links.to_next_E[there] = number - before
                 links.to_first_E[place] = number - start
-                links.position_E[place] = links.position_E[there] + 1
                 links.length_E[start % capacity] += 1
+                links.again_E[place] = _had(links, before, row)
         if newest < 0:
             facts.first_seen_N[row] = times_B[b]
         age = number - newest if newest >= 0 else 0
         facts.short_N[row] = 1.0 + facts.short_N[row] * 0.5 ** (age / SHORT_CLICKS)
         facts.long_N[row] = 1.0 + facts.long_N[row] * 0.5 ** (age / LONG_CLICKS)
-        facts.newest_N[row] = number
+        for lane in range(LANES - 1, 0, -1):
+            latest_L[lane] = latest_L[lane - 1]
+        latest_L[0] = number
+
+
+@compiled
+def _had(links: Links, number: int, row: int) -> bool:
+    """Tell whether the session had the item among its last clicks, up to this one."""
+    capacity = len(links.item_E)
+    for _ in range(_AGAIN_WITHIN):
+        place = number % capacity
+        if links.item_E[place] == row:
+            return True
+        if links.to_before_E[place] == 0:
+            return False
+        number -= links.to_before_E[place]
+    return False

@@ -29,6 +29,7 @@ from index.features import (
 )
 from index.neighbours import Scores, clear, neighbour_scores
 from index.rules import rule_scores
+from index.select import largest
 
 Int32 = NDArray[np.int32]
 
@@ -106,15 +107,11 @@ def _total(scores: Scores, num: int) -> float:
 @compiled
 def _best(scores: Scores, num: int, k: int) -> Int32:
     """Return the rows with the highest scores, best first."""
-    key = np.empty(num, np.float32)
+    value_M = np.empty(num, np.float32)
     for i in range(num):
-        key[i] = -scores.score_N[scores.touched_N[i]]
-    chosen = np.argpartition(key, k)[:k] if num > k else np.arange(num)
-    order = np.argsort(key[chosen])
-    rows = np.empty(len(order), np.int32)
-    for i in range(len(order)):
-        rows[i] = scores.touched_N[chosen[order[i]]]
-    return rows
+        value_M[i] = scores.score_N[scores.touched_N[i]]
+    chosen_K = largest(value_M, k)
+    return scores.touched_N[chosen_K[np.argsort(-value_M[chosen_K])]]
 
 
 @compiled

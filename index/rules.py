@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from index.click_memory import Held, Links
+from index.click_memory import Held, latest_clicks, place_of
 from index.compiled import compiled
 from index.neighbours import Scores, add
 
@@ -27,37 +27,37 @@ def rule_scores(
 
     Returns how many rows have a score: within ten clicks, next, and next after both items.
     """
-    links = held.links
-    capacity = len(links.item_E)
-    oldest = max(0, held.num_added - capacity)
-    num_after = num_next = num_pair = 0
-    number = held.facts.newest_N[last]
-    for _ in range(MAX_OCCURRENCES):
-        if number < oldest:
-            break
-        place = number % capacity
-        step, there = 0, place
-        at = number
-        while links.to_next_E[there] != 0 and step < _MAX_STEPS:
-            at += links.to_next_E[there]
-            there = at % capacity
-            step += 1
-            row = links.item_E[there]
+    numbers_M = latest_clicks(held, last, MAX_OCCURRENCES)
+    num_pair = _add_pairs(held, numbers_M, before, pair)
+    num_after = num_next = 0
+    to_next_E, size = held.links.to_next_E, len(numbers_M)
+    for step in range(1, _MAX_STEPS + 1):
+        kept = 0
+        for m in range(size):
+            distance = to_next_E[place_of(held, numbers_M[m])]
+            numbers_M[kept] = numbers_M[m] + distance
+            kept += int(distance > 0)
+        for m in range(kept):
+            row = held.links.item_E[place_of(held, numbers_M[m])]
             num_after = add(after, num_after, row, 1.0 / step)
             if step == 1:
                 num_next = add(next_, num_next, row, 1.0)
-                if before >= 0 and _came_after(links, number, oldest, before):
-                    num_pair = add(pair, num_pair, row, 1.0)
-        if links.to_same_item_E[place] == 0:
-            break
-        number -= links.to_same_item_E[place]
+        size = kept
     return num_after, num_next, num_pair
 
 
 @compiled
-def _came_after(links: Links, number: int, oldest: int, before: int) -> bool:
-    capacity = len(links.item_E)
-    distance = links.to_before_E[number % capacity]
-    if distance == 0 or number - distance < oldest:
-        return False
-    return bool(links.item_E[(number - distance) % capacity] == before)
+def _add_pairs(held: Held, numbers_M: Int64, before: int, pair: Scores) -> int:
+    """Score what came next where `before` was clicked before; return how many rows have a score."""
+    links, num = held.links, 0
+    if before < 0:
+        return 0
+    oldest = max(0, held.num_added - len(links.item_E))
+    for number in numbers_M:
+        place = place_of(held, number)
+        to_before, to_next = links.to_before_E[place], links.to_next_E[place]
+        if to_before == 0 or to_next == 0 or number - to_before < oldest:
+            continue
+        if links.item_E[place_of(held, number - to_before)] == before:
+            num = add(pair, num, links.item_E[place_of(held, number + to_next)], 1.0)
+    return num

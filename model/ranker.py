@@ -82,19 +82,29 @@ def network_inputs(
     weights: RankerWeights, features_BCF: Float32, linear_BC: Float32, places_BT: Int64
 ) -> Float32:
     """Return what the network sees: standardised features, linear score below the best, 1/place."""
-    best_BTF = np.take_along_axis(features_BCF, places_BT[:, :, None], 1)
+    num, width, num_features = features_BCF.shape
+    first_row_B1 = np.arange(0, num * width, width)[:, None]
+    best_BTF = np.take(features_BCF.reshape(-1, num_features), first_row_B1 + places_BT, axis=0)
+    best_BTF -= weights.mean_F
+    best_BTF *= 1.0 / weights.scale_F
     linear_BT = np.take_along_axis(linear_BC, places_BT, 1)
     below_BT = np.maximum(linear_BT - linear_BT[:, :1], -30.0)
     by_place_T = 1.0 / (1.0 + np.arange(places_BT.shape[1], dtype=np.float32))
     inputs_BTX = np.empty((*places_BT.shape, len(weights.skip_X)), np.float32)
-    inputs_BTX[..., :-2] = (best_BTF - weights.mean_F) / weights.scale_F
+    inputs_BTX[..., :-2] = best_BTF
     inputs_BTX[..., -2] = below_BT
     inputs_BTX[..., -1] = by_place_T
     return inputs_BTX
 
 
 def _network(weights: RankerWeights, inputs_BTX: Float32) -> Float32:
-    hidden = np.maximum(inputs_BTX @ weights.first_XU + weights.first_bias_U, 0.0)
-    hidden = np.maximum(hidden @ weights.second_UU + weights.second_bias_U, 0.0)
-    scores: NDArray[Any] = hidden @ weights.last_U + inputs_BTX @ weights.skip_X
-    return scores.astype(np.float32)
+    inputs_MX = inputs_BTX.reshape(-1, inputs_BTX.shape[2])
+    hidden_MU = _rectified(inputs_MX @ weights.first_XU, weights.first_bias_U)
+    hidden_MU = _rectified(hidden_MU @ weights.second_UU, weights.second_bias_U)
+    scores_M: NDArray[Any] = hidden_MU @ weights.last_U + inputs_MX @ weights.skip_X
+    return scores_M.astype(np.float32, copy=False).reshape(inputs_BTX.shape[:2])
+
+
+def _rectified(sums_MU: Float32, bias_U: Float32) -> Float32:
+    sums_MU += bias_U
+    return np.maximum(sums_MU, 0.0, out=sums_MU)

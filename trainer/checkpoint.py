@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 _KEPT = 2
 _MANIFEST = "manifest.json"
 _TENSORS = ".safetensors"
-_FORMAT = 1
+_FORMAT = 2
 _UNFINISHED = ".unfinished-"
 
 

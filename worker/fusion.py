@@ -20,6 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 # Room for the clicks of deltas, some minutes of a busy shop; beyond it the oldest clicks leave.
 _SPARE_CLICKS: Final = 1 << 17
+_BLOCK: Final = 32  # sessions: their features, 33 KiB each, stay in the cache until they are read
 _GROWTH: Final = 1.125  # each growth of the rows makes the work space anew, so not every minute
 
 
@@ -92,15 +93,13 @@ class Fusion:
         `rings_BR` is oldest first. A session without a row of this version has no candidate; of
         `near` nothing is read unless `by_vector`.
         """
-        found = self.find(rings_BR, queries_BD, near, session_items=session_items)
-        places_BT, scores_BT = rank_candidates(self.weights, found.features_BCF, found.num_B)
-        at_BT = np.maximum(places_BT, 0)
-        codes_BT = np.take_along_axis(found.codes_BC, at_BT, axis=1)
-        return Ordered(
-            np.where(places_BT < 0, EMPTY, codes_BT),
-            scores_BT,
-            np.take_along_axis(found.sources_BC, at_BT, axis=1),
-        )
+        parts = []
+        for start in range(0, max(len(rings_BR), 1), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            few = near[0][block], near[1][block]
+            found = self.find(rings_BR[block], queries_BD[block], few, session_items=session_items)
+            parts.append(_ordered(self.weights, found))
+        return Ordered(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def find(
         self, rings_BR: Array, queries_BD: Array, near: tuple[Array, Array], *, session_items: bool
@@ -112,6 +111,17 @@ class Fusion:
             Near(codes_BC, cosines_BC, queries_BD, self.vectors_ND, self.temperature),
             session_items=session_items,
         )
+
+
+def _ordered(weights: RankerWeights, found: Found) -> Ordered:
+    places_BT, scores_BT = rank_candidates(weights, found.features_BCF, found.num_B)
+    at_BT = np.maximum(places_BT, 0)
+    codes_BT = np.take_along_axis(found.codes_BC, at_BT, axis=1)
+    return Ordered(
+        np.where(places_BT < 0, EMPTY, codes_BT),
+        scores_BT,
+        np.take_along_axis(found.sources_BC, at_BT, axis=1),
+    )
 
 
 def _newest_first(rings_BR: Array) -> Array:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from index.click_memory import NO_CLICK, ClickMemory, Columns
+from index.click_memory import LANES, NO_CLICK, ClickMemory, Columns, latest_clicks
 
 
 def random_clicks(num, *, items=12, sessions=9, seed=0):
@@ -43,8 +43,30 @@ def test_an_items_links_lead_to_all_its_clicks_that_are_held(capacity):
 
     for row in range(12):
         held = [n for n in range(memory.oldest, 500) if rows[n] == row]
-        found = walk(memory.links.to_same_item_E, memory, int(memory.facts.newest_N[row]))
-        assert found == held[::-1]
+        assert latest_clicks(memory.held, row, 1_000).tolist() == held[::-1]
+        assert latest_clicks(memory.held, row, 11).tolist() == held[::-1][:11]
+
+
+def test_the_threads_of_an_items_clicks_lead_past_the_clicks_of_the_others():
+    rows, times, before = random_clicks(500)
+    memory = memory_of((rows, times, before))
+
+    for row in range(12):
+        held = [n for n in range(500) if rows[n] == row][::-1]
+        for lane in range(LANES):
+            first = int(memory.facts.latest_NL[row, lane])
+            found = walk(memory.links.to_same_item_E, memory, first)
+            assert found == held[lane::LANES]
+
+
+def test_an_item_that_a_session_had_of_late_is_marked():
+    memory = ClickMemory(capacity=100, num_items=50)
+    rows = [1, 2, 1, *range(3, 36), 2, 35]
+
+    memory.append(rows, np.zeros(len(rows)), [NO_CLICK, *range(len(rows) - 1)])
+
+    marked = np.flatnonzero(memory.links.again_E).tolist()
+    assert marked == [2, len(rows) - 1], "of the 2 that is long ago nothing is known"
 
 
 def test_a_sessions_links_lead_both_ways_and_to_its_first_click():
@@ -56,7 +78,6 @@ def test_a_sessions_links_lead_both_ways_and_to_its_first_click():
         if before[number] != NO_CLICK:
             assert number - links.to_before_E[number] == before[number]
             assert before[number] + links.to_next_E[before[number]] == number
-            assert links.position_E[number] == links.position_E[before[number]] + 1
         first = number - links.to_first_E[number]
         assert before[first] == NO_CLICK
     firsts = np.flatnonzero(before == NO_CLICK)

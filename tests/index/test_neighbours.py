@@ -24,7 +24,7 @@ def make_memory(num_sessions, *, seed=0):
 
 
 def scores_of(memory, session, scratch=None):
-    scratch = scratch or new_scratch(memory.capacity, ITEMS)
+    scratch = scratch or new_scratch(memory.capacity)
     scores = new_scores(ITEMS)
     num = neighbour_scores(memory.held, np.array(session, np.int32), scratch, scores)
     found = {int(row): float(scores.score_N[row]) for row in scores.touched_N[:num]}
@@ -70,7 +70,7 @@ def test_an_item_without_a_past_has_no_neighbours():
 
 def test_one_work_space_serves_one_session_after_the_other():
     memory, _ = make_memory(50)
-    scratch = new_scratch(memory.capacity, ITEMS)
+    scratch = new_scratch(memory.capacity)
 
     for session in ([1, 2], [5], [1, 2]):
         assert scores_of(memory, session, scratch) == scores_of(memory, session)
@@ -90,17 +90,14 @@ def test_only_the_nearest_sessions_and_the_newest_clicks_are_looked_at():
     assert 1 in found
 
 
-def test_an_item_far_from_the_shared_one_is_scored_once():
-    memory = ClickMemory(capacity=4_096, num_items=ITEMS)
+def test_a_long_session_is_walked_near_the_shared_item_only_and_scores_each_item_once():
+    memory = ClickMemory(capacity=8_192, num_items=ITEMS)
     for _ in range(3):
         first = memory.num_added
-        items = [1, *[2] * 999, 3]
-        memory.append(items, np.zeros(len(items)), [NO_CLICK, *range(first, first + 1_000)])
+        items = [1, *[2] * 999, 3, *[4] * 999, 5]
+        memory.append(items, np.zeros(len(items)), [NO_CLICK, *range(first, first + 2_000)])
 
-    scores = new_scores(ITEMS)
-    num = neighbour_scores(
-        memory.held, np.array([3], np.int32), new_scratch(memory.capacity, ITEMS), scores
-    )
+    found = scores_of(memory, [3])
 
-    assert sorted(scores.touched_N[:num].tolist()) == [1, 2, 3]
-    assert 0 < scores.score_N[1] < scores.score_N[3]
+    assert found.keys() == {3, 4}, "the first 2, which would count, is too far away"
+    assert 0 < found[4] < found[3]
