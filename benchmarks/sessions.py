@@ -156,7 +156,7 @@ def _records(version: ServingVersion, sessions: Sessions) -> Iterator[list[Consu
 
 
 def _record(user_id: str, value: bytes) -> ConsumerRecord:
-    empty = dict.fromkeys(ConsumerRecord._fields)
+    empty: dict[str, Any] = dict.fromkeys(ConsumerRecord._fields)
     known = {"topic": "sessions", "partition": 0, "key": user_id.encode(), "value": value}
     return ConsumerRecord(**(empty | known | {"headers": []}))
 
