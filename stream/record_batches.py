@@ -8,7 +8,6 @@ numbers and transactions are the client's as before.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable
 from typing import Any, Final
@@ -83,8 +82,7 @@ def _succeeded(future: Any) -> bool:
 def _error(future: Any) -> BaseException | None:
     if future.exception is not None or not future.is_done:
         return future.exception  # type: ignore[no-any-return]
-    error_of_record = future.value[2]
-    error: BaseException = error_of_record(0)
+    error: BaseException = future.value[2](0)  # as `ProducerBatch.done` leaves it
     return error
 
 
@@ -121,20 +119,16 @@ def put(producer: Any, place: tuple[str, int], batch: Batch) -> list[Delivery]:
     """Hand over the batch of a (topic, partition), as `send` and `RecordAccumulator.append` do."""
     if producer._closed:
         raise IllegalStateError("KafkaProducer already closed!")
-    tp, accumulator, manager = (
-        TopicPartition(*place),
-        producer._accumulator,
-        producer._transaction_manager,
-    )
+    tp, accumulator = TopicPartition(*place), producer._accumulator
+    manager = producer._transaction_manager
     if manager is not None and manager.is_transactional():
         manager.maybe_add_partition_to_transaction(tp)
-    made: Any = ProducerBatch(tp, _closed_to_more(accumulator.config, batch), now=time.monotonic())
+    made: Any = ProducerBatch(tp, _builder_of(accumulator.config, batch), now=time.monotonic())
     deliveries = [Delivery(made.produce_future) for _ in batch.records]
     made._record_futures = deliveries
     accumulator._appends_in_progress.increment()
     try:
-        lock: threading.Lock = accumulator._tp_lock(tp)
-        with lock:
+        with accumulator._tp_lock(tp):
             if accumulator._closed:
                 raise IllegalStateError("RecordAccumulator is closed")
             accumulator._batches[tp].append(made)
@@ -144,7 +138,7 @@ def put(producer: Any, place: tuple[str, int], batch: Batch) -> list[Delivery]:
     return deliveries
 
 
-def _closed_to_more(config: dict[str, Any], batch: Batch) -> Any:
+def _builder_of(config: dict[str, Any], batch: Batch) -> Any:
     """Return the client's builder with these records in it."""
     made: Any = MemoryRecordsBuilder(_MAGIC, config["compression_attrs"], config["batch_size"])
     builder, number = made._builder, len(batch.records)
