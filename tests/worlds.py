@@ -2,11 +2,13 @@
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
 from prometheus_client import CollectorRegistry
 
+from index.item_index import IndexPlan, ItemIndex
 from stream.changelog import MARKER_KEY, Marker, decode, encode_marker, reaches_further
 from stream.settings import TopicSettings
 from worker.answering import Answering
@@ -88,6 +90,11 @@ class World:
         rng = np.random.default_rng(0)
         self.worker = Answering(own, writer, metrics, num_partitions=1, rng=rng)
         self.worker.sessions.max_live = self.max_live
+        # What a process learns of new items lies in its index, and goes with it.
+        self.versions = [
+            replace(version, index=ItemIndex.build(version.bundle.vectors_ND, IndexPlan()))
+            for version in self.versions
+        ]
         self.worker.swap(self.versions[self.version])
         self.generation += 1
         self.restore()
