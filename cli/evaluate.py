@@ -105,6 +105,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  # a command has as many arguments as it
     task = Task(
         *(protocol, k, round(delay * 1_000), max_predictions, settings.trainer.seed),
         diversity=settings.worker.ranking.diversity,
+        exploration=settings.worker.ranking.exploration,
     )
     _measure(file, Cut(days, frac, last), task, settings, plot=plot, as_json=as_json)
 

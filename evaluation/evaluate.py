@@ -25,7 +25,7 @@ Protocol = Literal["static", "prequential"]
 class Task:
     """What to measure; `delay_ms` is the age at which a click is learnt, prequential only.
 
-    `diversity` is that of the worker's ranking.
+    `diversity` and `exploration` are those of the worker's ranking.
     """
 
     protocol: Protocol
@@ -34,6 +34,7 @@ class Task:
     max_predictions: int | None = None
     seed: int = 0
     diversity: float = 0.0
+    exploration: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,4 +130,6 @@ def _points(recorded: Recorded, task: Task) -> Int64:
 
 def _ranking(recorded: Recorded, task: Task) -> RankingSettings:
     exclude: Literal["session", "none"] = "session" if recorded.exclude_seen else "none"
-    return RankingSettings(k=task.k, exclude=exclude, diversity=task.diversity)
+    return RankingSettings(
+        k=task.k, exclude=exclude, diversity=task.diversity, exploration=task.exploration
+    )

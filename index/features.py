@@ -27,6 +27,7 @@ FEATURES: Final = (
     "in_session_items", "current_length", "below_best", "not_near",
 )  # fmt: skip
 NEAR, NEIGHBOURS, RULES, POPULAR, SESSION = 1, 2, 4, 8, 16  # a candidate's sources, as bits
+EXPLORED: Final = 32  # beside them: in its list to be tried
 CHANNELS: Final = {"rnn": NEAR, "knn": NEIGHBOURS, "rules": RULES, "popular": POPULAR}
 NOWHERE: Final = 1_000  # the place of a candidate that a channel did not bring
 _FLOOR: Final = 1e-4

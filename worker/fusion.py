@@ -85,6 +85,11 @@ class Fusion:
         """Whether the search by vector brings candidates."""
         return self.maker.by_vector
 
+    @property
+    def clicks_of_rows(self) -> Array:
+        """How often each row was clicked of late, for at least as many rows as the version has."""
+        return self.maker.memory.held.facts.long_N
+
     def order(
         self, rings_BR: Array, queries_BD: Array, near: tuple[Array, Array], *, session_items: bool
     ) -> Ordered:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from index.features import NEAR, NEIGHBOURS, POPULAR, RULES, SESSION
+from index.features import EXPLORED, NEAR, NEIGHBOURS, POPULAR, RULES, SESSION
 from stream.batch import Send
 from stream.changelog import (
     MARKER_KEY,
@@ -39,6 +39,7 @@ _CHANNELS = (
     (RULES, "rules"),
     (POPULAR, "popular"),
     (SESSION, "session"),
+    (EXPLORED, "exploration"),
 )
 _NEW = ["new"]
 

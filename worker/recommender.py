@@ -16,6 +16,7 @@ import torch
 from index.candidates import NUM_NEAR, RING
 from index.diversity import POOL
 from index.features import NEAR
+from worker.exploration import chosen, explore
 from worker.fusion import Ordered
 from worker.ranking import Lists, Spread, rank
 from worker.sessions import EMPTY, Sessions
@@ -96,6 +97,9 @@ def recommend(
         )
     popular = (version.popular_rows_P, version.popular_scores_P)
     lists = rank(found, excluded_BX, popular, ranking.k, _spread(version, ranking))
+    if version.fusion is not None and ranking.exploration:
+        chosen_B = chosen(advanced.digest_B, ranking.exploration)
+        explore(lists, found, excluded_BX, chosen_B, version.fusion.clicks_of_rows)
     lap("rank")
     return Answers(advanced, lists)
 

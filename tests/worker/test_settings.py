@@ -49,6 +49,7 @@ def test_a_setting_cannot_change_nor_be_misspelt(section):
         (RankingSettings, "k", [1, 200], [0, 201, 2.5]),
         (RankingSettings, "exclude", ["none", "current", "session"], ["all", "", None]),
         (RankingSettings, "diversity", [0, 0.99], [-0.1, 1, float("nan")]),
+        (RankingSettings, "exploration", [0, 1], [-0.1, 1.1, float("nan")]),
         (RankingSettings, "name", ["x"], [""]),
         (BreakerSettings, "max_dead_share", [0.01, 1], [0, 1.1]),
         (BreakerSettings, "window_seconds", [1, 3_600], [0, 3_601]),

@@ -1,0 +1,52 @@
+"""A place in some lists for an item that few have clicked; knows arrays only, and no chance.
+
+Without it an item that nobody has clicked is hardly ever shown, so nobody can click it. One place
+in every twentieth list costs next to nothing: the last places hold the fewest of the hits. Shapes:
+B clicks, T candidates in order, X excluded codes, K items of a list, N items.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from index.features import EXPLORED
+from worker.fusion import Ordered
+from worker.ranking import Lists
+from worker.sessions import EMPTY
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_DIGESTS: Final = 2.0**32
+
+
+def chosen(digest_B: Array, share: float) -> Array:
+    """Return which of the clicks get such a list: a `share` of them, by their sessions' digests.
+
+    A digest is as good as a random number, and a click that is answered again has it again.
+    """
+    return np.asarray(digest_B < share * _DIGESTS)
+
+
+def explore(
+    lists: Lists, found: Ordered, excluded_BX: Array, chosen_B: Array, clicks_N: Array
+) -> None:
+    """Give the last place of the chosen lists to their least clicked candidate, in place.
+
+    Of equally seldom ones the likeliest. A list of one, or one that is not full of candidates, has
+    no such place. An item that the catalogue does not name yet counts as never clicked.
+    """
+    k = lists.codes_BK.shape[1]
+    full_B = (lists.popular_from_B == k) & (k > 1)
+    for b in np.flatnonzero(chosen_B & full_B).tolist():
+        taken = np.concatenate([lists.codes_BK[b], excluded_BX[b], [EMPTY]])
+        free_T = np.flatnonzero(~np.isin(found.codes_BT[b], taken))
+        if not len(free_T):
+            continue
+        codes_T = found.codes_BT[b, free_T]
+        clicks_T = np.where(codes_T >= 0, clicks_N[np.maximum(codes_T, 0)], 0.0)
+        place = free_T[np.argmin(clicks_T)]
+        lists.codes_BK[b, -1] = found.codes_BT[b, place]
+        lists.scores_BK[b, -1] = found.scores_BT[b, place]
+        lists.sources_BK[b, -1] = found.sources_BT[b, place] | EXPLORED
