@@ -39,6 +39,7 @@ class Step:
     loss: float
     num_targets: int
     refused: Literal["loss", "gradient"] | None = None
+    drifted: bool = False
 
 
 @dataclass

@@ -42,6 +42,9 @@ class TrainerMetrics:
         self.batches_skipped = self._counter(
             "trainer_batches_skipped", "Batches dropped instead of learnt.", "reason"
         )
+        self.drifts = self._counter(
+            "trainer_drifts", "Times that the hit rate before learning fell below what was usual."
+        )
         self.checkpoint_timestamp = self._gauge(
             "trainer_checkpoint_timestamp_seconds", "When the last checkpoint was written."
         )

@@ -15,6 +15,7 @@ from trainer.checkpoint import Content
 from trainer.comparison import Comparison
 from trainer.dataset import BufferState
 from trainer.deltas import Standing
+from trainer.drift import DriftWatch
 from trainer.fusion_learner import FusionLearner
 from trainer.learner import Learner, Progress, new_learner
 from trainer.settings import TrainerSettings
@@ -49,6 +50,7 @@ class _Learning(msgspec.Struct):
     num_evaluated_items: int
     comparison: Comparison
     applicants: dict[str, int]
+    drift: DriftWatch = msgspec.field(default_factory=DriftWatch)
 
 
 def capture(stream: StreamLearner, position: Position) -> Content:
@@ -65,6 +67,7 @@ def capture(stream: StreamLearner, position: Position) -> Content:
         num_evaluated_items=stream.num_evaluated_items,
         comparison=stream.comparison,
         applicants=stream.admission.state(),
+        drift=stream.drift,
     )
     recent = stream.recent_windows()
     return Content(
@@ -103,6 +106,7 @@ def restore(content: Content, settings: TrainerSettings) -> tuple[StreamLearner,
     _restore_recent(stream, content.tensors[_RECENT])
     stream.num_evaluated_items = learning.num_evaluated_items
     stream.comparison = learning.comparison
+    stream.drift = learning.drift
     return stream, learning.position
 
 

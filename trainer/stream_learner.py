@@ -13,7 +13,8 @@ from torch import Tensor
 from model.encoders.session_encoder import SessionEncoder
 from trainer.comparison import Comparison
 from trainer.dataset import Admission, SessionBuffer
-from trainer.evaluate import target_ranks, thin
+from trainer.drift import DriftWatch
+from trainer.evaluate import K, target_ranks, thin
 from trainer.fusion_learner import FusionLearner
 from trainer.learner import Learner, Step, queries
 from trainer.replay import ReplayBuffer
@@ -21,6 +22,7 @@ from trainer.settings import TrainerSettings
 from trainer.windows import Int64, Windows, concatenate
 
 _RECENT_TARGETS = 2_000
+_KEPT_OF_SUMS = 0.25  # of the Adagrad sums after a drift: steps are twice as long again
 
 WaitingClick = tuple[int, int, int]
 
@@ -44,6 +46,7 @@ class StreamLearner:
         self.replay = ReplayBuffer(settings.dataset.replay_windows)
         self.recent: deque[Windows] = deque()
         self.comparison = Comparison()
+        self.drift = DriftWatch()
         self.num_evaluated_items = len(learner.items)
         self._waiting: list[WaitingClick] = []
         self._num_recent = 0
@@ -88,8 +91,9 @@ class StreamLearner:
         self._waiting = []
         self.learner.items.count(clicks_B3[:, 0], time_ms)
         windows = self.sessions.take()
+        drifted = False
         if len(windows):
-            self._compare(thin(windows, self._settings.max_predictions))
+            drifted = self._compare(thin(windows, self._settings.max_predictions))
         self.fusion.remember(*clicks_B3.T)
         if not len(windows):
             return None
@@ -99,7 +103,7 @@ class StreamLearner:
         step = self.learner.learn(concatenate([windows, replayed]), rate=self._settings.stream_rate)
         self.replay.add(windows, self.learner.rng)
         self._keep_recent(windows)
-        return replace(step, num_targets=windows.num_targets)
+        return replace(step, num_targets=windows.num_targets, drifted=drifted)
 
     def recent_windows(self) -> Windows:
         """Return the latest learnt windows."""
@@ -118,13 +122,16 @@ class StreamLearner:
         """Take over waiting clicks of a checkpoint."""
         self._waiting = [tuple(click) for click in clicks_B3.tolist()]
 
-    def _compare(self, windows: Windows) -> None:
-        """Score both versions on the same clicks; an item that neither knew before is a miss."""
+    def _compare(self, windows: Windows) -> bool:
+        """Score both versions on the same clicks; an item that neither knew before is a miss.
+
+        Tells whether the stream has drifted: then the item vectors may move further again.
+        """
         items = self.learner.items
         known = self.num_evaluated_items
         self.num_evaluated_items = len(items)
         if not known:
-            return
+            return False
         targets_M = windows.target_rows
         vectors_ND = items.unit_vectors()[:known]
         own_MD = queries(self.learner.encoder, vectors_ND, windows)
@@ -134,10 +141,14 @@ class StreamLearner:
             theirs_M = target_ranks(theirs_MD, serving.vectors_ND, targets_M)
         own_M = target_ranks(own_MD, vectors_ND, targets_M)
         self.comparison.add(own_M, theirs_M, windows.sizes)
+        drifted = self.drift.add(own_M <= K)
+        if drifted:
+            items.accumulators_N.mul_(_KEPT_OF_SUMS)
         few = thin(windows, self._settings.fusion.max_step_examples)
         self.fusion.observe(
             few, queries(self.learner.encoder, vectors_ND, few), vectors_ND, self.learner.rng
         )
+        return drifted
 
     def _keep_recent(self, windows: Windows) -> None:
         self.recent.append(windows)

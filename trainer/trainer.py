@@ -3,7 +3,6 @@
 It knows the order and the cadence; what a step, a version or a checkpoint is, others know.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +44,13 @@ class Cadence:
         """Whether the time has come."""
         return now >= self._next
 
-    def restart(self, now: float, *, at_most: float = math.inf) -> None:
-        """Wait for the full time from now on, or for `at_most`."""
-        self._next = now + min(self._seconds, at_most)
+    def restart(self, now: float) -> None:
+        """Wait for the full time from now on."""
+        self._next = now + self._seconds
+
+    def hasten(self, now: float, *, at_most: float) -> None:
+        """Wait no longer than `at_most` from now on."""
+        self._next = min(self._next, now + at_most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class Trainer:
         releases = self._releases
         releases.rejoin(self._stream, position)
         if releases.serving is not None and releases.deltas.standing is None:
-            self._publish.restart(self._monotonic(), at_most=self._settings.delta_seconds)
+            self._publish.hasten(self._monotonic(), at_most=self._settings.delta_seconds)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Poll, learn, publish and save until `stopping`, then save once more.
@@ -161,6 +164,10 @@ class Trainer:
         if step is None:
             return
         self._show(step)
+        if step.drifted:
+            self._metrics.drifts.inc()
+            log.warning("the stream drifts: a bundle comes soon")
+            self._publish.hasten(self._monotonic(), at_most=self._settings.delta_seconds)
         if step.refused is None:
             self._refused_in_row = 0
             self._clicks_since_publish += step.num_targets

@@ -129,3 +129,33 @@ def test_a_step_without_targets_learns_nothing_but_counts(make_stream):
 
     assert stream.step(5) is None
     assert stream.learner.items.counts_N.tolist() == [1.0]
+
+
+def test_where_everybody_walks_another_way_the_stream_drifts_and_vectors_move_further_again(
+    make_stream, cyclic_clicks
+):
+    stream = make_stream(user_clicks_per_hour=10_000)
+    before = cyclic_clicks(8_000)
+    way = np.random.default_rng(9).permutation(40)
+    after = [
+        (user, session, f"item-{way[int(item.removeprefix('item-'))]}", time + 8_000_000)
+        for user, session, item, time in cyclic_clicks(2_000, seed=1)
+    ]
+
+    steps = [drifted for drifted, _ in watched(stream, before)]
+    seen = watched(stream, after)
+
+    assert not any(steps)
+    assert sum(drifted for drifted, _ in seen) == 1
+    first = [drifted for drifted, _ in seen].index(True)
+    assert seen[first][1] < 0.5 * seen[first - 1][1]
+
+
+def watched(stream, clicks):
+    """Learn; return of each step whether it drifted, and the mean Adagrad sum after it."""
+    seen = []
+    for number, click in enumerate(clicks, 1):
+        stream.add(*click)
+        if number % 100 == 0 and (step := stream.step(click[3])):
+            seen.append((step.drifted, float(stream.learner.items.accumulators_N.mean())))
+    return seen

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,7 @@ from trainer.metrics import TrainerMetrics
 from trainer.releases import Releases
 from trainer.settings import TrainerSettings
 from trainer.start import begin
+from trainer.stream_learner import StreamLearner
 from trainer.trainer import CONDITIONS, LearningFailedError, Surroundings, Trainer
 
 
@@ -279,3 +281,17 @@ def test_without_a_checkpoint_to_go_back_to_it_gives_up(bench):
 
     with pytest.raises(LearningFailedError):
         bench.run()
+
+
+def test_after_a_drift_a_bundle_comes_soon(cyclic_clicks, tmp_path, monkeypatch):
+    bench = Bench(cyclic_clicks(1000), tmp_path, publish_seconds=900, delta_seconds=60)
+    bench.trainer.turn()
+    learnt = StreamLearner.step
+    monkeypatch.setattr(
+        StreamLearner, "step", lambda self, time_ms: replace(learnt(self, time_ms), drifted=True)
+    )
+    for bench.now in (0.0, 1.0, 2.0, 3.0, 61.0, 122.0):
+        bench.trainer.turn()
+
+    assert bench.value("trainer_drifts_total") > 1
+    assert [sent.kind for sent in bench.sent][:2] == ["bundle", "bundle"]
