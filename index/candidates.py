@@ -32,10 +32,10 @@ __all__ = ["CHANNELS", "FEATURES", "CandidateMaker", "Found", "Near"]
 
 Int32 = NDArray[np.int32]
 
-MAX_CANDIDATES: Final = 256
-NUM_NEAR: Final = 120  # candidates by vector, in serving as in the examples that fit the ranker
+MAX_CANDIDATES: Final = 128
+NUM_NEAR: Final = 40  # candidates by vector, in serving as in the examples that fit the ranker
 RING: Final = 20  # clicks of a session that are looked at, likewise
-_FROM_POPULAR: Final = 40
+_FROM_POPULAR: Final = 16
 
 
 class CandidateMaker:

@@ -33,8 +33,8 @@ from index.select import largest
 
 Int32 = NDArray[np.int32]
 
-_FROM_NEIGHBOURS: Final = 120
-_FROM_RULES: Final = 40
+_FROM_NEIGHBOURS: Final = 40
+_FROM_RULES: Final = 12
 
 
 @compiled

@@ -15,7 +15,7 @@ from index.compiled import compiled
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
 
-POOL: Final = 100  # candidates that a list is chosen from
+POOL: Final = 64  # candidates that a list is chosen from
 
 
 @compiled

@@ -18,8 +18,9 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
 
-MAX_OCCURRENCES: Final = 1_500  # newest clicks of each item that are looked at
-MAX_NEIGHBOURS: Final = 500
+MAX_OCCURRENCES: Final = 200  # newest clicks of each item that are looked at
+MAX_NEIGHBOURS: Final = 100
+MAX_ITEMS: Final = 4  # newest items of the session that neighbours may share
 _POSITION_DECAY: Final = 0.3  # by item of the session, and again by the newest one shared
 _AGE_DECAY: Final = 2.5  # over all clicks held
 _LEAST_VALUE: Final = np.float32(1e-30)  # what rounds to zero would be counted at every call
@@ -122,7 +123,7 @@ def _sessions_that_share(held: Held, items_H: Int32, scratch: Scratch) -> int:
     links = held.links
     oldest = max(0, held.num_added - len(links.item_E))
     num = 0
-    for h in range(len(items_H)):
+    for h in range(min(len(items_H), MAX_ITEMS)):
         weight = _BY_POSITION[h]
         for number in latest_clicks(held, items_H[h], MAX_OCCURRENCES):
             to_first = links.to_first_E[place_of(held, number)]

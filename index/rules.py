@@ -1,6 +1,6 @@
 """Sequential rules: which items came after this one, read from the latest times it was clicked.
 
-Counts of the very next item (Markov), of the next ten weighed by 1/distance (Ludewig & Jannach,
+Counts of the very next item (Markov), of the next five weighed by 1/distance (Ludewig & Jannach,
 UMUAI 2018), and of the next item where the click before was the same as well. Knows rows only.
 """
 
@@ -15,8 +15,8 @@ from index.neighbours import Scores, add
 
 Int64 = NDArray[np.int64]
 
-MAX_OCCURRENCES: Final = 1_000
-_MAX_STEPS: Final = 10
+MAX_OCCURRENCES: Final = 100
+_MAX_STEPS: Final = 5
 
 
 @compiled
@@ -25,7 +25,7 @@ def rule_scores(
 ) -> tuple[int, int, int]:
     """Score what followed `last`; `before` is the item clicked before it, negative without one.
 
-    Returns how many rows have a score: within ten clicks, next, and next after both items.
+    Returns how many rows have a score: within five clicks, next, and next after both items.
     """
     numbers_M = latest_clicks(held, last, MAX_OCCURRENCES)
     num_pair = _add_pairs(held, numbers_M, before, pair)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
-TOP: Final = 100
+TOP: Final = 64
 UNITS: Final = 48
 _OUT: Final = np.float32(-1e9)
 

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 _KEPT = 2
 _MANIFEST = "manifest.json"
 _TENSORS = ".safetensors"
-_FORMAT = 2
+_FORMAT = 3
 _UNFINISHED = ".unfinished-"
 
 

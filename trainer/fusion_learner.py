@@ -21,8 +21,8 @@ from trainer.windows import Int64, Windows
 
 log = structlog.get_logger(__name__)
 
-KEPT: Final = 128  # candidates of an example
-_BEST_KEPT: Final = 96
+KEPT: Final = 96  # candidates of an example
+_BEST_KEPT: Final = 72
 _BLOCK: Final = 256
 _NEW_SHARE: Final = 0.1  # of the examples held: fewer new ones would change little
 _ALL_CHANNELS: Final = sum(CHANNELS.values())  # what a checkpoint means that names none
