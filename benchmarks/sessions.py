@@ -112,7 +112,7 @@ def _live(
                 _clicks(version, slot_B, code_B, first + click * users), sessions, version, _GAP_MS
             )
             lists_BK = rng.integers(_ITEMS, size=(len(names), _K)).astype(np.int32)
-            meter.measure(slot_B, code_B, np.ones(len(names), bool), lists_BK, maker=1)
+            meter.measure(slot_B, code_B, np.ones(len(names), bool), lists_BK, np.ones(len(names)))
     return sessions, meter
 
 

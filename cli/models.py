@@ -37,7 +37,7 @@ def list_versions(
     bootstrap_servers: BootstrapOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the stored versions with the gate's verdicts, refused ones too, and mark what serves.
+    """List the stored versions with the gate's verdicts, refused ones too, and what is in use.
 
     What serves is known from Kafka; without a broker it says so and lists the store alone. MRR and
     recall are prequential: on clicks that the version had not learnt when they were predicted.
@@ -48,10 +48,12 @@ def list_versions(
 
     settings = _settings(config, bootstrap_servers)
     found = list(stored_versions(_store(settings), settings.worker.model))
-    serving = _serving(settings)
-    rows = [_facts(published, serving) for published in found]
+    use = _use(settings)
+    serving, trial = use
+    rows = [_facts(published, use) for published in found]
     if as_json:
-        _print_json({"model": settings.worker.model, "serving": serving, "versions": rows})
+        report = {"model": settings.worker.model, "serving": serving, "on_trial": trial}
+        _print_json(report | {"versions": rows})
         return
     _print_versions(rows, settings)
     if serving is None:
@@ -75,7 +77,7 @@ def show(
     settings = _settings(config, bootstrap_servers)
     with _plain_errors():
         published = find_version(_store(settings), settings.worker.model, version)
-    facts = _facts(published, _serving(settings)) | _details(published)
+    facts = _facts(published, _use(settings)) | _details(published)
     if as_json:
         _print_json(facts)
         return
@@ -154,25 +156,31 @@ def _changes(settings: Settings) -> ModelChanges:
     return ModelChanges(settings, _store(settings), _topic(settings), now_ms)
 
 
-def _serving(settings: Settings) -> str | None:
-    """Return the stored version that serves; None where it cannot be known."""
-    from stream.announcements import stored_version
+def _use(settings: Settings) -> tuple[str | None, str | None]:
+    """Return the stored versions that serves and that some users try; None where not known."""
+    from stream.announcements import is_tried, stored_version
     from stream.clients import KafkaError
 
+    topic, model = _topic(settings), settings.worker.model
     try:
-        announced = _topic(settings).latest(settings.worker.model)
+        announced, trial = topic.latest(model), topic.latest(model, "canary")
     except KafkaError:
-        return None
-    return None if announced is None else stored_version(announced)
+        return None, None
+    if announced is None:
+        return None, None
+    tried = trial is not None and is_tried(trial, announced.version)
+    return stored_version(announced), trial.version if tried and trial else None
 
 
-def _facts(published: Published, serving: str | None) -> dict[str, Any]:
+def _facts(published: Published, use: tuple[str | None, str | None]) -> dict[str, Any]:
+    serving, trial = use
     manifest = published.manifest
     refused = manifest.gate.verdict == "refused"
     return {
         "version": manifest.version,
         "kind": "refused" if refused else "bundle",
         "serving": None if serving is None else manifest.version == serving,
+        "on_trial": None if serving is None else manifest.version == trial,
         "created": datetime.fromtimestamp(manifest.created_at / 1_000, UTC).isoformat(
             " ", "seconds"
         ),
@@ -218,7 +226,7 @@ def _row(facts: dict[str, Any]) -> tuple[str, ...]:
     metrics = facts["metrics"]
     return (
         facts["version"],
-        "serves" if facts["serving"] else "",
+        "serves" if facts["serving"] else "on trial" if facts["on_trial"] else "",
         facts["created"],
         f"{facts['items']:,}",
         " ".join(filter(None, (facts["verdict"], facts["reason"]))),

@@ -94,7 +94,7 @@ def construct_trainer(settings: Settings, around: Surroundings) -> Trainer:
     serving = None if found is None else read_version(found, own.max_model_bytes)
     stream, position = begin(own, serving)
     releases = Releases(
-        Store(settings.store.url), topic.announce, own, lambda: topic.latest(own.model)
+        Store(settings.store.url), topic.announce, own, lambda kind: topic.latest(own.model, kind)
     )
     if found is not None:
         releases.follow(stream, found, serving)

@@ -31,8 +31,9 @@ class Reign:
 class Workshop:
     """A folder with a store and checkpoints, made for one evaluation.
 
-    The settings are the trainer's own but for two: a session ends where the log ends it, not after
-    a pause, and no checkpoint is written while the stream is learnt.
+    The settings are the trainer's own but for three: a session ends where the log ends it, not
+    after a pause, no checkpoint is written while the stream is learnt, and no version is tried by
+    some users first.
     """
 
     def __init__(self, folder: Path, recorded: Recorded, settings: TrainerSettings, k: int) -> None:
@@ -44,6 +45,7 @@ class Workshop:
                 "dataset": dataset,
                 "checkpoint_dir": folder / "checkpoints",
                 "checkpoint_seconds": math.inf,
+                "gate": settings.gate.model_copy(update={"canary_share": 0.0}),
             }
         )
         self.store = Store(url)

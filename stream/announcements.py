@@ -27,11 +27,11 @@ class ModelsTopic:
         self._topic = topic
         self._client_id = client_id
 
-    def latest(self, name: str) -> ModelAnnouncement | None:
-        """Return the last bundle announced under a name; raises a KafkaError without a broker."""
+    def latest(self, name: str, kind: str = "bundle") -> ModelAnnouncement | None:
+        """Return the last announcement of a name and kind; raises a KafkaError without a broker."""
         reader = clients.reader(self._settings, client_id=self._client_id)
         try:
-            return latest(reader, self._topic, name)
+            return latest(reader, self._topic, name, kind)
         except ChangelogError as error:
             raise KafkaTimeoutError(f"topic {self._topic} cannot be read: {error}") from error
         finally:
@@ -63,8 +63,10 @@ def announce(
     future.get(timeout=timeout_seconds)  # type: ignore[no-untyped-call]
 
 
-def latest(reader: KafkaConsumer, topic: str, name: str) -> ModelAnnouncement | None:
-    """Return the last bundle announced under a name, None where there is none.
+def latest(
+    reader: KafkaConsumer, topic: str, name: str, kind: str = "bundle"
+) -> ModelAnnouncement | None:
+    """Return the last announcement of a name and kind, None where there is none.
 
     Unreadable announcements are passed over: the one before them is still a model.
     """
@@ -74,7 +76,7 @@ def latest(reader: KafkaConsumer, topic: str, name: str) -> ModelAnnouncement | 
     for record in read_to_end(
         reader, ends, between_slices=lambda: True, stall_seconds=_STALL_SECONDS
     ):
-        if record.key != key_of(name):
+        if record.key != key_of(name, kind):
             continue
         try:
             found = decode_announcement(record.value)
@@ -86,6 +88,22 @@ def latest(reader: KafkaConsumer, topic: str, name: str) -> ModelAnnouncement | 
 def stored_version(announcement: ModelAnnouncement) -> str:
     """Return the version whose files are announced: the restored one, if it restores one."""
     return announcement.restores or announcement.version
+
+
+def on_trial(announcement: ModelAnnouncement, share: float) -> ModelAnnouncement:
+    """Return the announcement by which a share of the users gets the lists of a bundle."""
+    return msgspec.structs.replace(announcement, kind="canary", share=share)
+
+
+def is_tried(trial: ModelAnnouncement, serving: str) -> bool:
+    """Whether some users try a version, given the last announced one: withdrawn or old is not."""
+    return trial.share > 0 and trial.version > serving
+
+
+def withdrawn(trial: ModelAnnouncement, reason: str) -> ModelAnnouncement:
+    """Return the announcement by which a trial ends for everybody: nobody gets its lists."""
+    gate = Gate(verdict=ROLLED_BACK, reason=reason)
+    return msgspec.structs.replace(trial, share=0.0, gate=gate)
 
 
 def restoring(announcement: ModelAnnouncement, version: str, gate: Gate) -> ModelAnnouncement:

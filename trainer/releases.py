@@ -1,6 +1,7 @@
 """Judge a candidate, store it, announce it: the numbered way of one version out of the trainer."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -8,6 +9,7 @@ from index.item_index import IndexPlan
 from model.bundle import Bundle, prune, publish
 from model.store import Store
 from model.versions import refused_name
+from stream.announcements import on_trial
 from stream.messages import ModelAnnouncement
 from trainer.candidate import Candidate, judged
 from trainer.deltas import Deltas
@@ -23,12 +25,25 @@ log = structlog.get_logger(__name__)
 _KEPT_REFUSED = 5
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """An accepted version that some users try, and what its deltas begin with once it serves."""
+
+    announced: ModelAnnouncement
+    frozen: Frozen
+    num_clicks: int
+
+
+def _nothing_announced(kind: str) -> None:
+    """Nobody else announces."""
+
+
 class Releases:
     """The one publisher of a model name; knows which version serves.
 
     `announce` sends an announcement and returns once it is stored; it raises when it is not.
-    `latest` returns the newest announcement of the model: a worker's guard or a person may have
-    announced that an older version serves again. Without it nobody else announces.
+    `latest` returns the newest announcement of a kind: a worker's guard or a person may have
+    announced that an older version serves again, or that none is tried any more.
     """
 
     def __init__(
@@ -36,7 +51,7 @@ class Releases:
         store: Store,
         announce: Callable[[ModelAnnouncement], None],
         settings: TrainerSettings,
-        latest: Callable[[], ModelAnnouncement | None] = lambda: None,
+        latest: Callable[[str], ModelAnnouncement | None] = _nothing_announced,
     ) -> None:
         self._store = store
         self._announce = announce
@@ -45,9 +60,15 @@ class Releases:
         self.deltas = Deltas(store, announce, settings)
         self._frozen: Frozen | None = None
         self._index: IndexPlan | None = None
+        self._trial: _Trial | None = None
         self.serving: str | None = None
         self.announced: ModelAnnouncement | None = None
         self.extensions = 0
+
+    @property
+    def trying(self) -> bool:
+        """Whether some users try a version."""
+        return self._trial is not None
 
     def serve(self, stream: StreamLearner, version: str | None, frozen: Frozen | None) -> None:
         """Note which version serves; without `frozen` it cannot be compared with."""
@@ -85,8 +106,8 @@ class Releases:
         """Bring out what the stream has learnt, in numbered steps.
 
         1. Ask what serves.  2. Fit the ranker, freeze and judge.  3. Store, a refused one under
-        another name.  4. Announce.  5. Compare with it, make deltas of it from here on.  6. Remove
-        old versions.
+        another name.  4. Announce.  5. Compare with it, make deltas of it from here on; where some
+        users try it first, this waits for `end_trial`.  6. Remove old versions.
         """
         self._follow_others(stream)
         learner = stream.learner
@@ -107,12 +128,32 @@ class Releases:
             self._refuse(candidate, verdict)
         return verdict
 
-    def _follow_others(self, stream: StreamLearner) -> None:
-        """Compare with what another party has announced since, if one has."""
-        found = self._latest()
+    def end_trial(self, stream: StreamLearner) -> Verdict:
+        """Let the version that was tried serve everybody, unless a worker has withdrawn it.
+
+        Raises RuntimeError where none is tried.
+        """
+        trial, self._trial = self._trial, None
+        if trial is None:
+            raise RuntimeError("no version is tried")
+        if self._follow_others(stream):
+            return Verdict("refused", "overtaken", "another version was announced meanwhile")
+        found = self._latest("canary")
+        if found is None or found.version != trial.announced.version or not found.share:
+            reason = "" if found is None else found.gate.reason or ""
+            log.error("version withdrawn", version=trial.announced.version, reason=reason)
+            self.deltas.hold_rows()
+            return Verdict("refused", "withdrawn", reason)
+        self._announce(trial.announced)
+        self._now_serves(trial, stream)
+        return Verdict("accepted", "tried")
+
+    def _follow_others(self, stream: StreamLearner) -> bool:
+        """Compare with what another party has announced since; tells whether one has."""
+        found = self._latest("bundle")
         known = None if self.announced is None else self.announced.version
         if found is None or found.version == known:
-            return
+            return False
         log.warning(
             "another party announced a version",
             version=found.version,
@@ -121,15 +162,20 @@ class Releases:
         )
         self.follow(stream, found, read_version(found, self._settings.max_model_bytes))
         stream.serve(self._frozen)
+        return True
 
     def _bring_out(self, candidate: Candidate, verdict: Verdict) -> None:
-        before = self.serving
+        before, share = self.serving, self._settings.gate.canary_share
         published = self._store_as(self._settings.model, candidate, verdict)
-        self._announce(published)
-        self.announced = published
-        self.serve(candidate.stream, published.version, candidate.frozen)
         num_clicks = candidate.stream.fusion.memory.num_added
-        self.deltas.begin(published.version, candidate.frozen, num_clicks)
+        trial = _Trial(published, candidate.frozen, num_clicks)
+        if share and self._frozen is not None:
+            self._announce(on_trial(published, share))
+            self._trial = trial
+            self.serve(candidate.stream, self.serving, self._frozen)
+        else:
+            self._announce(published)
+            self._now_serves(trial, candidate.stream)
         # A rollback would lead to the version before, which may be older than those kept.
         protect = () if before is None else (before,)
         prune(self._store, self._settings.model, keep=self._settings.keep_bundles, protect=protect)
@@ -139,6 +185,12 @@ class Releases:
             items=len(candidate.frozen.vectors_ND),
             **published.metrics,
         )
+
+    def _now_serves(self, trial: _Trial, stream: StreamLearner) -> None:
+        version = trial.announced.version
+        self.announced = trial.announced
+        self.serve(stream, version, trial.frozen)
+        self.deltas.begin(version, trial.frozen, trial.num_clicks)
 
     def _refuse(self, candidate: Candidate, verdict: Verdict) -> None:
         """Keep a refused version for people, unless its values fit no bundle; never announce it."""

@@ -155,6 +155,16 @@ class GateSettings(BaseModel):
     max_norm_deviation: float = Field(
         1e-3, gt=0, description="Largest distance of an item vector's length from one."
     )
+    canary_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the users who try an accepted version before it serves; 0: it serves "
+        "at once.",
+    )
+    canary_seconds: float = Field(
+        300.0, gt=0, description="Time for which it is tried; then it serves, unless withdrawn."
+    )
 
 
 class TrainerSettings(BaseModel):

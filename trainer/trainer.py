@@ -14,6 +14,7 @@ from stream.click_feed import ClickFeed, Reading
 from stream.messages import ClickEvent
 from stream.monitor import Health
 from trainer import checkpoint, state
+from trainer.gate import Verdict
 from trainer.learner import Step
 from trainer.metrics import TrainerMetrics
 from trainer.releases import Releases
@@ -87,11 +88,13 @@ class Trainer:
         self._click_time_ms = stream.learner.items.counted_ms
         self._refused_in_row = 0
         self._reloads = 0
+        self._shown = releases.announced
         now = around.monotonic()
         self._batch = Cadence(settings.dataset.batch_seconds, now)
         self._delta = Cadence(settings.delta_seconds, now)
         self._publish = Cadence(settings.publish_seconds, now)
         self._checkpoint = Cadence(settings.checkpoint_seconds, now)
+        self._trial = Cadence(settings.gate.canary_seconds, now)
 
     def resume(self, position: state.Position) -> None:
         """Take over what a checkpoint counted, and scores that still compare with what serves.
@@ -132,7 +135,9 @@ class Trainer:
         if self._stream.full or self._batch.due(now) or self._delta.due(now):
             self._learn()
             self._batch.restart(now)
-        if self._should_publish(now):
+        if self._releases.trying and self._trial.due(now):
+            self._show_verdict(self._releases.end_trial(self._stream))
+        elif self._should_publish(now):
             self._release()
             self._publish.restart(self._monotonic())
         elif self._delta.due(now) and not self._refused_in_row:
@@ -179,7 +184,12 @@ class Trainer:
             self._go_back()
 
     def _should_publish(self, now: float) -> bool:
-        """Whether the time or the clicks are there; an undecided candidate waits for the time."""
+        """Whether the time or the clicks are there; an undecided candidate waits for the time.
+
+        While one version is tried there is no other.
+        """
+        if self._releases.trying:
+            return False
         if self._releases.serving is None:
             # What `nextclick train` learnt counts: its checkpoint is served at once.
             return self._stream.learner.progress.clicks >= self._settings.first_publish_clicks
@@ -191,19 +201,24 @@ class Trainer:
         return self._clicks_since_publish > 0 and self._publish.due(now)
 
     def _release(self) -> None:
-        before = self._releases.announced
         verdict = self._releases.release(
             self._stream, trained_through=self._learnt_through, now_ms=self._wall_ms()
         )
-        self._metrics.gate_verdicts.labels(verdict.verdict, verdict.reason).inc()
         if verdict.verdict != "undecided":
             self._clicks_since_publish = 0
-        if verdict.accepted:
+        self._trial.restart(self._monotonic())
+        self._show_verdict(verdict)
+
+    def _show_verdict(self, verdict: Verdict) -> None:
+        """Count it, and show what serves by now."""
+        self._metrics.gate_verdicts.labels(verdict.verdict, verdict.reason).inc()
+        if verdict.accepted and not self._releases.trying:
             self._metrics.models_published.labels("bundle").inc()
             self._delta.restart(self._monotonic())
         latest = self._releases.announced
-        if latest is not None and latest is not before:
+        if latest is not None and latest is not self._shown:
             self._metrics.show_model(latest)
+            self._shown = latest
 
     def _release_delta(self) -> None:
         try:

@@ -18,6 +18,8 @@ from index.item_index import IndexFullError
 from stream.batch import Send
 from stream.changelog import Entry
 from stream.kafka_types import ConsumerRecord
+from worker.canary import Canary
+from worker.canary import Verdict as CanaryVerdict
 from worker.guard import Alarm, Guard
 from worker.hits import NextClickMeter
 from worker.intake import Intake, Seated, judge_records, outcomes, seat
@@ -71,6 +73,9 @@ class Answering:
         self._meter = NextClickMeter(settings.ranking.k)
         self._guard = Guard(settings.guard)
         self._maker = 0
+        self._offered: ServingVersion | None = None
+        self._canary: Canary | None = None
+        self._num_trials = 0
         self.clock = StageClock(metrics)
         self.sessions = Sessions(0, max_live=settings.sessions.max_live)
 
@@ -102,6 +107,12 @@ class Answering:
         self._metrics.swapped(version, pause)
         log.info("serving", version=version.name, items=len(version.bundle.catalogue), pause=pause)
 
+    def try_out(self, version: ServingVersion | None) -> None:
+        """Give a share of the users the lists of `version` from the next batch on; None ends it."""
+        if version is not self._offered:
+            self._offered = version
+            self._canary = self._trial(version) if version is not None else None
+
     def place(self, entry: Entry) -> None:
         """Put a changelog entry into the sessions."""
         place_session(self.sessions, entry, self.version, self._newcomers)
@@ -129,6 +140,7 @@ class Answering:
             idle_gap_ms=int(settings.sessions.idle_gap_minutes * 60_000),
             lap=clock.lap,
         )
+        answers = self._tried(answers, seated)
         first_outcomes = _enter(ledgers, intake, seated, answers.lists.popular_from_B)
         sends = list(self._sends(intake, seated, answers, ledgers, generation))
         clock.lap("serialise")
@@ -145,10 +157,23 @@ class Answering:
         """Return what the guard finds wrong with the serving version, when a look is due."""
         return self._guard.alarm(time.monotonic())
 
+    def canary_verdict(self) -> CanaryVerdict | None:
+        """Return what speaks against the version on trial, when a look is due."""
+        return self._canary.verdict() if self._canary is not None else None
+
     def roll_back(self, batch: Batch) -> None:
         """Put the sessions back as they were before the batch."""
         self.sessions.roll_back(batch.seated.undo)
         self._release(batch.seated)
+
+    def _tried(self, answers: Answers, seated: Seated) -> Answers:
+        """Replace the lists of users who get those of the version on trial."""
+        if (canary := self._canary) is None:
+            return answers
+        chosen_B = np.array([canary.picks(judged.event.user_id) for judged in seated.judged], bool)
+        answers = canary.answer(answers, seated.clicks.code_B, chosen_B, self._settings.ranking)
+        self.clock.lap("rank")  # a second time: what a trial takes is added
+        return answers
 
     def _sends(
         self,
@@ -158,8 +183,11 @@ class Answering:
         ledgers: dict[int, Ledger],
         generation: int,
     ) -> Iterator[Send]:
-        version = self.version
-        name = self._newcomers.item_name(version.bundle.catalogue)
+        version, catalogue = self.version, self.version.bundle.catalogue
+        if answers.tried is not None:
+            # One catalogue begins with the other: the longer one names the rows of both.
+            catalogue = max(catalogue, answers.tried.version.bundle.catalogue, key=len)
+        name = self._newcomers.item_name(catalogue)
         yield from self._writer.recommendations(
             *(seated, answers, version),
             generation=generation,
@@ -171,6 +199,17 @@ class Answering:
             *(seated, self.sessions, version, ledgers), generation=generation, item_name=name
         )
 
+    def _trial(self, version: ServingVersion) -> Canary | None:
+        own, others = version.bundle.catalogue, self.version.bundle.catalogue
+        if not (own.extends(others) or others.extends(own)):
+            self._metrics.model_loads.labels("refused", "rows").inc()
+            log.error("not tried: its rows mean other items", version=version.name)
+            return None
+        version.enter()
+        self._num_trials += 1
+        log.info("trying", version=version.name)
+        return Canary(version, self._settings.guard, maker=-self._num_trials)
+
     def _rename(self, old: ServingVersion, new: ServingVersion) -> None:
         """Rename rings to the rows of another catalogue; a plain extension changes no row."""
         before, after = old.bundle.catalogue, new.bundle.catalogue
@@ -180,6 +219,7 @@ class Answering:
                 rows_N[row] = self._newcomers.code(before.ids[row])
             self.sessions.translate(rows_N)
             self._meter.forget()
+            self.try_out(None)
         self.sessions.rename(self._newcomers.admit(after.row))
 
     def _take_over_newcomers(self, old: ServingVersion | None, new: ServingVersion) -> None:
@@ -225,13 +265,19 @@ class Answering:
         metrics.latency.observe_many(np.maximum(now_seconds - stamps_B / 1000, 0.0))
         # A second item in the ring: this click went on with a session that had a list.
         continued_B = (after.rings_BR[:, 1] != EMPTY) & ~clicks.repeat_B
+        maker_B = np.full(len(clicks), self._maker)
+        if answers.tried is not None:
+            maker_B[answers.tried.chosen_B] = answers.tried.maker
         measured = self._meter.measure(
-            *(clicks.slot_B, clicks.code_B, continued_B, lists.codes_BK.astype(np.int32)),
-            maker=self._maker,
+            *(clicks.slot_B, clicks.code_B, continued_B, lists.codes_BK.astype(np.int32)), maker_B
         )
         self._guard.count(measured)
-        metrics.evaluated.labels("serving").inc(sum(lists.evaluated for lists in measured))
-        metrics.hits.labels("serving").inc(sum(lists.hits for lists in measured))
+        if self._canary is not None:
+            self._canary.count(measured)
+        for one in measured:
+            arm = "canary" if one.maker < 0 else "serving"
+            metrics.evaluated.labels(arm).inc(one.evaluated)
+            metrics.hits.labels(arm).inc(one.hits)
         self._sample_recall(after.queries_BD[after.personal_B])
 
     def _sample_recall(self, queries_BD: Array) -> None:

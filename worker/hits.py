@@ -36,29 +36,28 @@ class NextClickMeter:
         code_B: Array,
         continued_B: Array,
         lists_BK: Array,
-        *,
-        maker: int,
+        maker_B: Array,
     ) -> list[Measured]:
         """Compare a batch in log order with the lists before, and remember its own lists.
 
-        `continued_B` marks clicks that are applied and not the first of their session; `maker` made
-        `lists_BK`. Makers of no evaluated list are left out.
+        `continued_B` marks clicks that are applied and not the first of their session; `maker_B`
+        made `lists_BK`. Makers of no evaluated list are left out.
         """
         self._reserve(int(slot_B.max(initial=0)) + 1)
         order_B = np.argsort(slot_B, kind="stable")
         same_B = slot_B[order_B][1:] == slot_B[order_B][:-1]
         before_BK = self._lists_SK[slot_B]
         before_BK[order_B[1:][same_B]] = lists_BK[order_B[:-1][same_B]]
-        maker_B = self._maker_S[slot_B]
-        maker_B[order_B[1:][same_B]] = maker
+        made_B = self._maker_S[slot_B]
+        made_B[order_B[1:][same_B]] = maker_B[order_B[:-1][same_B]]
         evaluated_B = continued_B & (before_BK != EMPTY).any(axis=1)
         hits_B = evaluated_B & (before_BK == code_B[:, None]).any(axis=1)
         last_B = order_B[np.r_[~same_B, True]] if len(order_B) else order_B
         self._lists_SK[slot_B[last_B]] = lists_BK[last_B]
-        self._maker_S[slot_B[last_B]] = maker
+        self._maker_S[slot_B[last_B]] = maker_B[last_B]
         return [
-            Measured(one, int(evaluated_B[maker_B == one].sum()), int(hits_B[maker_B == one].sum()))
-            for one in np.unique(maker_B[evaluated_B]).tolist()
+            Measured(one, int(evaluated_B[made_B == one].sum()), int(hits_B[made_B == one].sum()))
+            for one in np.unique(made_B[evaluated_B]).tolist()
         ]
 
     def forget(self) -> None:

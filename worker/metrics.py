@@ -16,7 +16,7 @@ from worker.version import ServingVersion
 
 # `commit` is the whole protocol: produce, flush, check every future, commit offsets.
 STAGES = ("poll", "decode", "sessions", "encode", "search", "rank", "serialise", "commit")
-ROLLBACK_OUTCOMES = ("announced", "failed", "frozen")
+ROLLBACK_OUTCOMES = ("announced", "failed", "frozen", "withdrawn")
 _SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 _PAUSE_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _RESTORE_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)

@@ -21,6 +21,7 @@ from stream.dead_letters import dead_letter
 from stream.headers import RecommendationHeaders, traceparent_of
 from stream.messages import ModelName, Recommendation, RecommendedItem, Trigger, encode
 from stream.settings import TopicSettings
+from worker.canary import VARIANT
 from worker.intake import Dead, Judged, Seated
 from worker.ledger import Ledger
 from worker.recommender import Answers
@@ -72,10 +73,13 @@ class Writer:
         now_ms: int,
         item_name: ItemName,
     ) -> Iterator[Send]:
-        """Yield one recommendation per click, to the partition with the number of the click's."""
-        model = ModelName(name=version.bundle.manifest.name, version=version.name)
+        """Yield one recommendation per click, to the partition with the number of the click's.
+
+        Its model is the version that made the list, its headers name that of the session.
+        """
+        models = [_model(version), _model(answers.tried.version if answers.tried else version)]
         headers = self._headers(seated, version, generation, now_ms)
-        for judged, codes_K, scores_K, sources_K, popular_from, n, digest, repeat in _rows(
+        for judged, codes_K, scores_K, sources_K, popular_from, n, digest, repeat, tried in _rows(
             seated, answers
         ):
             record, event, _ = judged
@@ -85,10 +89,11 @@ class Writer:
                 user_id=event.user_id,
                 session_id=event.session_id,
                 trigger=_trigger(judged),
-                model=model,
+                model=models[tried],
                 policy=self._ranking.name,
                 generated_at=now_ms,
                 items=_items(codes_K, scores_K, sources_K, item_name),
+                variant=VARIANT if tried else None,
                 fallback=None if popular_from else "cold",
             )
             place = (self._topics.recommendations, record.partition, event.user_id.encode())
@@ -188,12 +193,17 @@ def _rows(seated: Seated, answers: Answers) -> Iterator[tuple[Any, ...]]:
     lists, after = answers.lists, answers.sessions
     # Scores are finite: the index returns no row for a query that is not.
     scores_BK = np.round(lists.scores_BK.astype(np.float64), _SCORE_DECIMALS)
+    tried = answers.tried.chosen_B.tolist() if answers.tried else [False] * len(lists.codes_BK)
     return zip(
         *(seated.judged, lists.codes_BK.tolist(), scores_BK.tolist(), lists.sources_BK.tolist()),
         *(lists.popular_from_B.tolist(), after.n_B.tolist(), after.digest_B.tolist()),
-        seated.clicks.repeat_B.tolist(),
+        *(seated.clicks.repeat_B.tolist(), tried),
         strict=True,
     )
+
+
+def _model(version: ServingVersion) -> ModelName:
+    return ModelName(name=version.bundle.manifest.name, version=version.name)
 
 
 def _trigger(judged: Judged) -> Trigger:

@@ -6,7 +6,7 @@ items, D dimensions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,13 @@ class Lists:
     scores_BK: Array
     sources_BK: Array
     popular_from_B: Array
+
+    def replaced(self, chosen_B: Array, others: Lists) -> Lists:
+        """Return these lists, those of the chosen clicks taken one by one from `others`."""
+        columns = [(getattr(self, each.name).copy(), each.name) for each in fields(self)]
+        for column, name in columns:
+            column[chosen_B] = getattr(others, name)
+        return Lists(*(column for column, _ in columns))
 
 
 class Spread(NamedTuple):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -62,12 +62,21 @@ class Advanced:
     num_reencoded: int
 
 
+class Tried(NamedTuple):
+    """A version on trial, the clicks that got its lists, and the maker that these count for."""
+
+    version: ServingVersion
+    chosen_B: Array
+    maker: int
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """One list per click, and the session behind it."""
+    """One list per click, the session behind it, and which lists are of a version on trial."""
 
     sessions: Advanced
     lists: Lists
+    tried: Tried | None = None
 
 
 def recommend(
@@ -85,7 +94,18 @@ def recommend(
     """
     advanced = advance(clicks, sessions, version, idle_gap_ms)
     lap("encode")
-    excluded_BX = _excluded(advanced.rings_BR, clicks.code_B, ranking)
+    return Answers(advanced, make_lists(advanced, clicks.code_B, version, ranking, lap))
+
+
+def make_lists(
+    advanced: Advanced,
+    code_B: Array,
+    version: ServingVersion,
+    ranking: RankingSettings,
+    lap: Callable[[str], None] = lambda stage: None,
+) -> Lists:
+    """Return the list of each session, whose newest click was on `code_B`."""
+    excluded_BX = _excluded(advanced.rings_BR, code_B, ranking)
     scores_BC, codes_BC = _search(advanced, version, _width(ranking) + excluded_BX.shape[1])
     lap("search")
     if version.fusion is None:
@@ -101,7 +121,7 @@ def recommend(
         chosen_B = chosen(advanced.digest_B, ranking.exploration)
         explore(lists, found, excluded_BX, chosen_B, version.fusion.clicks_of_rows)
     lap("rank")
-    return Answers(advanced, lists)
+    return lists
 
 
 def advance(
@@ -123,9 +143,9 @@ def advance(
         num_reencoded += reencode(sessions, slots_W, version)
         _apply(clicks, wave_W[~clicks.repeat_B[wave_W]], sessions, version, idle_gap_ms)
         rings_BR[wave_W], _ = sessions.ordered(slots_W)
-        newest_B[wave_W] = newest_W = _newest_row(rings_BR[wave_W])
+        newest_B[wave_W] = newest_W = newest_rows(rings_BR[wave_W])
         known_W = newest_W >= 0
-        queries_BD[wave_W[known_W]] = _query(
+        queries_BD[wave_W[known_W]] = query(
             sessions.hidden_SH[slots_W[known_W]], newest_W[known_W], version
         )
         n_B[wave_W], digest_B[wave_W] = sessions.n_S[slots_W], sessions.digest_S[slots_W]
@@ -140,21 +160,25 @@ def reencode(sessions: Sessions, slots_B: Array, version: ServingVersion) -> int
     """
     slots_B = slots_B[sessions.version_S[slots_B] != version.number]
     rings_BR, _ = sessions.ordered(slots_B)
-    known_BR = rings_BR >= 0
-    lengths_B = known_BR.sum(axis=1)
     sessions.hidden_SH[slots_B] = 0.0
     sessions.version_S[slots_B] = version.number
-    full_B = lengths_B > 0
-    if not full_B.any():
-        return 0
+    full_B = (rings_BR >= 0).any(axis=1)
+    if full_B.any():
+        sessions.hidden_SH[slots_B[full_B]] = encode_rings(rings_BR[full_B], version)
+    return int(full_B.sum())
+
+
+def encode_rings(rings_BR: Array, version: ServingVersion) -> Array:
+    """Return the state after the known items of each ring, oldest first; every ring has one."""
+    known_BR = rings_BR >= 0
     # Known items move to the front, in order; the encoder sees the first `lengths` of them.
     order_BR = np.argsort(~known_BR, axis=1, kind="stable")
     rows_BR = np.maximum(np.take_along_axis(rings_BR, order_BR, axis=1), 0)
     with torch.inference_mode():
-        items_BRD = torch.from_numpy(version.bundle.vectors_ND[rows_BR[full_B]])
-        hidden_BH = version.bundle.encoder.encode(items_BRD, torch.from_numpy(lengths_B[full_B]))
-    sessions.hidden_SH[slots_B[full_B]] = hidden_BH.numpy()
-    return int(full_B.sum())
+        items_BRD = torch.from_numpy(version.bundle.vectors_ND[rows_BR])
+        lengths_B = torch.from_numpy(known_BR.sum(axis=1))
+        hidden_BH = version.bundle.encoder.encode(items_BRD, lengths_B)
+    return hidden_BH.numpy()
 
 
 def digest_of(previous: int, offset: int, item_id: str) -> int:
@@ -209,7 +233,8 @@ def _step(sessions: Sessions, slots_W: Array, rows_W: Array, version: ServingVer
         sessions.hidden_SH[slots_W] = version.bundle.encoder.step(hidden_WH, items_WD).numpy()
 
 
-def _query(hidden_WH: Array, rows_W: Array, version: ServingVersion) -> Array:
+def query(hidden_WH: Array, rows_W: Array, version: ServingVersion) -> Array:
+    """Return the query of each state, of length one, for sessions whose newest row is given."""
     with torch.inference_mode():
         items_WD = torch.from_numpy(version.bundle.vectors_ND[rows_W])
         query_WD = version.bundle.encoder.query(torch.from_numpy(hidden_WH), items_WD)
@@ -240,7 +265,8 @@ def _spread(version: ServingVersion, ranking: RankingSettings) -> Spread | None:
     return Spread(version.bundle.vectors_ND, ranking.diversity, scale)
 
 
-def _newest_row(rings_WR: Array) -> Array:
+def newest_rows(rings_WR: Array) -> Array:
+    """Return the newest item of each ring that has a row, EMPTY where there is none."""
     known_WR = rings_WR >= 0
     last_W = RING - 1 - np.argmax(known_WR[:, ::-1], axis=1)
     newest_W = rings_WR[np.arange(len(rings_WR)), last_W]

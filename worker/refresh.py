@@ -10,7 +10,7 @@ from dataclasses import replace
 import structlog
 
 from model.bundle import BundleError
-from stream.announcements import key_of
+from stream.announcements import is_tried, key_of
 from stream.decoding import DecodeError
 from stream.kafka_types import KafkaConsumer, KafkaError, TopicPartition
 from stream.messages import ModelAnnouncement, decode_announcement
@@ -30,6 +30,7 @@ class VersionFollower:
     The topic is read without a group from its beginning, so a fresh worker finds what serves.
     A delta is loaded if it is of the newest bundle: one of an earlier bundle is passed over, one of
     a later bundle waits for it. `load` is given the delta's bundle beside its announcement.
+    A bundle that is to be tried is loaded beside, until it is withdrawn or a bundle as late serves.
     """
 
     def __init__(
@@ -46,9 +47,12 @@ class VersionFollower:
         self._metrics = metrics
         self._partition = TopicPartition(topic, 0)
         self._key, self._delta_key = key_of(model), key_of(model, "delta")
+        self._canary_key = key_of(model, "canary")
         self._newest: ServingVersion | None = None  # bundle
         self._newest_delta = ""
         self._early: bytes | None = None  # a delta that came before its bundle
+        self._trial_value: bytes | None = None  # announced, and not looked at yet
+        self._on_trial: ServingVersion | None = None
         self._waiting: ServingVersion | None = None
         self._unread: bytes | None = None
         self._retry_at = 0.0
@@ -73,6 +77,11 @@ class VersionFollower:
                 raise self._failure
             version, self._waiting = self._waiting, None
             return version
+
+    @property
+    def on_trial(self) -> ServingVersion | None:
+        """The version whose lists a share of the users is to get, None without a trial."""
+        return self._on_trial
 
     def close(self) -> None:
         """Stop following; a load in progress is not waited for longer than 5 s."""
@@ -111,6 +120,8 @@ class VersionFollower:
                 any(self._consider(value) for value in reversed(ours))
                 deltas = [m.value for m in messages if m.key == self._delta_key]
                 self._follow_deltas([value for value in deltas if value is not None])
+                trials = [m.value for m in messages if m.key == self._canary_key]
+                self._follow_trial(trials[-1] if trials else self._trial_value)
         finally:
             reader.close()
 
@@ -127,9 +138,35 @@ class VersionFollower:
             if isinstance(error, BundleError) and error.reason == "missing" and not self._unread:
                 self._unread, self._retry_at = value, time.monotonic() + _RETRY_SECONDS
             return False
-        self._newest, self._newest_delta = version, ""
-        self._hand_over(version)
+        self._serve(version)
         return True
+
+    def _serve(self, version: ServingVersion) -> None:
+        self._newest, self._newest_delta = version, ""
+        self._end_old_trial()
+        self._hand_over(version)
+
+    def _follow_trial(self, value: bytes | None) -> None:
+        """Load the version that is to be tried, or end the trial; it waits for a bundle."""
+        self._trial_value = value
+        if value is None or self._newest is None:
+            return
+        self._trial_value = None
+        try:
+            announcement = decode_announcement(value)
+            if not is_tried(announcement, _announced(self._newest)):
+                self._on_trial = None
+            elif self._on_trial is None or self._on_trial.name != announcement.version:
+                self._on_trial = self._load(announcement, None)
+                self._metrics.model_loads.labels("loaded", "").inc()
+        except (DecodeError, BundleError) as error:
+            self._count_refused(error)
+
+    def _end_old_trial(self) -> None:
+        """End a trial of what serves now, or of what came before it."""
+        trial, newest = self._on_trial, self._newest
+        if trial and newest and _announced(trial) <= _announced(newest):
+            self._on_trial = None
 
     def _follow_deltas(self, values: list[bytes]) -> None:
         """Load the newest delta that can be loaded; it holds what all before it held."""
@@ -177,9 +214,14 @@ class VersionFollower:
         newest = self._newest.announcement
         if announcement.version < newest.version:
             raise BundleError("older", f"{announcement.version} < {newest.version}")
-        if announcement.manifest_sha256 != newest.manifest_sha256:
+        trial = self._on_trial
+        if trial and trial.announcement and _same_files(trial.announcement, announcement):
+            self._serve(replace(trial, announcement=announcement))
+            return True
+        if not _same_files(newest, announcement):
             return False
         self._newest = replace(self._newest, announcement=announcement)
+        self._end_old_trial()
         return True
 
     def _compare(self, version: ServingVersion, announcement: ModelAnnouncement) -> None:
@@ -192,6 +234,10 @@ class VersionFollower:
         overlap = float((new.rows(old.ids) >= 0).mean())
         if overlap < _MIN_OVERLAP:
             raise BundleError("overlap", f"only {overlap:.0%} of the serving catalogue is in it")
+
+
+def _same_files(one: ModelAnnouncement, other: ModelAnnouncement) -> bool:
+    return one.manifest_sha256 == other.manifest_sha256
 
 
 def _announced(bundle: ServingVersion) -> str:

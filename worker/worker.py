@@ -102,6 +102,7 @@ class Worker:
         if self._lease.fenced:
             raise FencedInstanceIdError("another process has taken this slot's place in the group")
         self._parts.answering.swap(self._parts.follower.take())
+        self._parts.answering.try_out(self._parts.follower.on_trial)
         live = {tp: records for tp, records in polled.items() if tp in self._assignment.live}
         if live:
             self._process(live, member)
@@ -162,6 +163,8 @@ class Worker:
             answering.keep(batch, records, time.time())
             if (alarm := answering.alarm()) is not None:
                 self._parts.rollbacks.request(alarm)
+            if (verdict := answering.canary_verdict()) is not None:
+                self._parts.rollbacks.withdraw(verdict)
             self._parts.breaker.count(batch.first_outcomes, time.monotonic())
         else:
             self._parts.metrics.commit_failures.labels(outcome.name.lower()).inc()

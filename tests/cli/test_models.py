@@ -16,7 +16,7 @@ from model.encoders.families import build_encoder
 from model.encoders.session_encoder import EncoderConfig
 from model.manifest import GateVerdict
 from model.store import Store
-from stream.announcements import ModelsTopic
+from stream.announcements import ModelsTopic, on_trial, withdrawn
 from stream.settings import KafkaSettings
 from trainer.publish import announcement
 
@@ -123,7 +123,8 @@ def test_without_kafka_the_store_is_listed_and_what_serves_is_unknown(shop):
     assert listed["serving"] is None
     assert [row["kind"] for row in listed["versions"]] == ["bundle"] * 3 + ["refused"]
     assert listed["versions"][1] == {
-        "version": V2, "kind": "bundle", "serving": None, "created": "2026-11-23 10:40:00+00:00",
+        "version": V2, "kind": "bundle", "serving": None, "on_trial": None,
+        "created": "2026-11-23 10:40:00+00:00",
         "items": 4, "verdict": "accepted", "reason": "first", "parent": V1,
         "bytes": shop.published[V2].num_bytes,
         "metrics": {"recall_at_20": 0.5, "mrr_at_20": 0.25},
@@ -166,6 +167,19 @@ def test_what_serves_is_marked(live):
     assert listed["serving"] == V3
     assert [row["serving"] for row in listed["versions"]] == [False, False, True, False]
     assert "serves" in live("list").stdout
+    assert listed["on_trial"] is None
+
+
+@pytest.mark.kafka
+def test_what_some_users_try_is_marked_until_it_is_withdrawn(live, shop):
+    live("rollback", "--to", V2)
+    trial = on_trial(announcement(shop.published[V3]), 0.05)
+    newer = msgspec.structs.replace(trial, version=live.latest.version + "0")
+
+    for sent in (trial, newer, withdrawn(newer, "fewer hits")):
+        live.topic.announce(sent)
+        seen = live.json("list")["on_trial"]
+        assert seen == (newer.version if sent is newer else None)
 
 
 @pytest.mark.kafka

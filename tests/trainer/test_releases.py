@@ -25,7 +25,7 @@ class Desk:
         self.store = Store(str(tmp_path))
         settings = TrainerSettings.model_validate({"keep_bundles": 2, **overrides})
         self.releases = Releases(
-            self.store, self.sent.append, settings, lambda: self.latest or self.announced
+            self.store, self.sent.append, settings, lambda kind: self.latest or self.announced
         )
         self.now_ms = 1_700_000_000_000
 

@@ -2,62 +2,13 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from model.store import Store
 from stream.click_feed import Reading
 from stream.messages import ClickEvent
-from stream.monitor import Health
-from tests.trainer.scripted import ScriptedFeed
+from tests.trainer.scripted import Bench
 from trainer import checkpoint, state
-from trainer.metrics import TrainerMetrics
-from trainer.releases import Releases
-from trainer.settings import TrainerSettings
-from trainer.start import begin
 from trainer.stream_learner import StreamLearner
-from trainer.trainer import CONDITIONS, LearningFailedError, Surroundings, Trainer
-
-
-class Bench:
-    """A trainer over scripted clicks, with a clock that moves when the test says so."""
-
-    def __init__(self, clicks, tmp_path, *, serving=None, **overrides) -> None:
-        readings = [
-            Reading(ClickEvent(user_id=user, item_id=item, timestamp=time), time, "")
-            for user, _, item, time in clicks
-        ]
-        self.settings = TrainerSettings.model_validate(
-            {
-                "checkpoint_dir": tmp_path / "checkpoints",
-                "first_publish_clicks": 300,
-                "learning": {"dim": 16},
-                "dataset": {"batch_targets": 200, "user_clicks_per_hour": 1000},
-                "gate": {"min_clicks": 50},
-                **overrides,
-            }
-        )
-        self.feed = ScriptedFeed(readings)
-        self.sent = []
-        self.now = 0.0
-        self.registry = CollectorRegistry()
-        self.health = Health(CONDITIONS)
-        self.metrics = TrainerMetrics(self.registry)
-        self.releases = Releases(Store(str(tmp_path / "models")), self.sent.append, self.settings)
-        stream, position = begin(self.settings, None)
-        around = Surroundings(
-            self.metrics, self.health, lambda: self.now, lambda: int(1.7e12 + self.now * 1000)
-        )
-        self.stream = stream
-        self.releases.serve(stream, serving, None)
-        self.trainer = Trainer(self.feed, stream, self.releases, self.settings, around)
-        self.trainer.resume(position)
-        self.feed.start(position.offsets, start_from="earliest")
-
-    def run(self) -> None:
-        self.trainer.run(lambda: self.feed.empty)
-
-    def value(self, metric: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(f"nextclick_{metric}", labels)
+from trainer.trainer import LearningFailedError
 
 
 @pytest.fixture
@@ -295,3 +246,30 @@ def test_after_a_drift_a_bundle_comes_soon(cyclic_clicks, tmp_path, monkeypatch)
 
     assert bench.value("trainer_drifts_total") > 1
     assert [sent.kind for sent in bench.sent][:2] == ["bundle", "bundle"]
+
+
+def test_a_version_that_is_tried_serves_when_its_time_is_over_and_no_other_comes_before(
+    cyclic_clicks, tmp_path
+):
+    bench = Bench(
+        cyclic_clicks(3000),
+        tmp_path,
+        publish_clicks=200,
+        delta_seconds=1e6,
+        gate={"min_clicks": 0, "margin": 10, "canary_share": 0.1, "canary_seconds": 50},
+    )
+    bench.releases._latest = lambda kind: next(
+        (sent for sent in reversed(bench.sent) if sent.kind == kind), None
+    )
+    for _ in range(12):
+        bench.trainer.turn()
+    tried = [sent.kind for sent in bench.sent]
+    bench.now = 51.0
+    bench.trainer.turn()
+
+    assert tried == ["bundle", "canary"]
+    first, trial, promoted = bench.sent[:3]
+    assert (promoted.kind, promoted.version) == ("bundle", trial.version)
+    assert bench.value("trainer_gate_verdicts_total", verdict="accepted", reason="tried") == 1
+    assert bench.value("trainer_models_published_total", kind="bundle") == 2
+    assert model_labels(bench)["version"] != first.version

@@ -17,7 +17,7 @@ def meter():
 def measure_by_maker(meter, *clicks, maker=1):
     slots, codes, continued, lists = zip(*clicks, strict=True)
     columns = np.array(slots), np.array(codes), np.array(continued), np.array(lists, np.int32)
-    return meter.measure(*columns, maker=maker)
+    return meter.measure(*columns, np.full(len(columns[0]), maker))
 
 
 def measure(meter, *clicks):
@@ -54,7 +54,7 @@ def test_a_forgotten_list_is_not_counted(meter):
 def test_an_empty_batch_counts_nothing(meter):
     empty = np.empty(0, np.int64)
 
-    assert meter.measure(empty, empty, empty.astype(bool), np.empty((0, 3)), maker=1) == []
+    assert meter.measure(empty, empty, empty.astype(bool), np.empty((0, 3)), empty) == []
 
 
 def test_a_hit_counts_for_the_maker_of_the_list_not_for_who_serves_now(meter):

@@ -50,6 +50,19 @@ class Shop:
         manifest = msgspec.structs.replace(bundle.manifest, version=BAD)
         return publish(self.store, replace(bundle, catalogue=Catalogue(ids), manifest=manifest))
 
+    def mixed_up(self, good):
+        """Publish the version with the same rows, each with what belongs to another item."""
+        bundle = load(good.uri, good.manifest_sha256, max_bytes=2**30)
+        rows_N = np.random.default_rng(0).permutation(len(bundle.catalogue)).astype(np.int32)
+        mixed = replace(
+            bundle,
+            vectors_ND=bundle.vectors_ND[np.argsort(rows_N)],
+            clicks=bundle.clicks._replace(rows_E=rows_N[bundle.clicks.rows_E]),
+            manifest=msgspec.structs.replace(bundle.manifest, version=BAD),
+            golden=(),
+        )
+        return publish(self.store, mixed)
+
     def stream(self, worker, wait_until, *, until, most):
         """Stream bursts, each once the last is answered; return the clicks until it holds."""
         before = self.clicks
@@ -110,4 +123,32 @@ def test_a_regression_is_rolled_back_within_two_minutes_of_stream(shop, wait_unt
     assert clicks <= 10_000, "25 s of stream"
     assert versions_of(system) == [good.manifest.version, BAD, good.manifest.version]
     assert worker.value("model_rollbacks_total", outcome="announced") == 1
+    assert system.verify().violations == []
+
+
+def test_a_version_on_trial_that_loses_hits_is_withdrawn_and_never_serves(shop, wait_until):
+    system, good = shop.system, shop.first_version()
+    system.announce(good)
+    worker = system.start_worker()
+    wait_until(lambda: worker.value("assigned_partitions") == 2, 30, "it serves")
+    system.announce(shop.mixed_up(good), kind="canary", share=0.3)
+    wait_until(lambda: loaded(worker) == 2, 30, "the bad version is loaded")
+
+    def withdrawn():
+        return worker.value("model_rollbacks_total", outcome="withdrawn")
+
+    shop.stream(worker, wait_until, until=withdrawn, most=20_000)
+    end = shop.clicks + 1_000
+    shop.stream(worker, wait_until, until=lambda: shop.clicks == end, most=1_000)
+    worker.stop()
+
+    recommendations = system.recommendations()
+    tried = [r for r in recommendations if r.variant == "canary"]
+    assert {r.model.version for r in tried} == {BAD}
+    assert {r.model.version for r in recommendations if r.variant is None} == {
+        good.manifest.version
+    }
+    assert 0.15 < len(tried) / len(recommendations) < 0.35
+    latest = max(recommendations, key=lambda r: r.generated_at).generated_at
+    assert max(r.generated_at for r in tried) < latest, "the last lists are all of what serves"
     assert system.verify().violations == []

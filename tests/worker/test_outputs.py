@@ -54,6 +54,7 @@ def answered(writer, make_record, make_version):
         popular_BK = np.arange(codes_BK.shape[1]) >= popular_from_B[:, None]
         sources_BK = np.where(popular_BK, POPULAR, brought_by)
         answers = SimpleNamespace(
+            tried=None,
             lists=Lists(codes_BK, scores_BK, sources_BK, popular_from_B),
             sessions=SimpleNamespace(n_B=np.arange(num) + 1, digest_B=np.arange(num) + 0xAB),
         )

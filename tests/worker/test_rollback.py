@@ -6,7 +6,9 @@ import pytest
 from kafka.errors import KafkaTimeoutError
 from prometheus_client import CollectorRegistry
 
+from stream.announcements import on_trial
 from stream.messages import Gate, ModelAnnouncement
+from worker.canary import Verdict
 from worker.guard import Alarm
 from worker.metrics import WorkerMetrics
 from worker.rollback import Rollbacks
@@ -35,12 +37,12 @@ class Topic:
         self.open = threading.Event()
         self.open.set()
 
-    def latest(self, name):
+    def latest(self, name, kind="bundle"):
         assert name == "default"
         assert self.open.wait(10)
         if self.errors:
             raise self.errors.pop()
-        return self.records[-1]
+        return [record for record in self.records if record.kind == kind][-1]
 
     def announce(self, announcement):
         self.records.append(announcement)
@@ -136,3 +138,29 @@ def test_a_frozen_alarm_is_counted_and_left_to_people(bench):
 
     assert bench.sent == []
     assert bench.count("frozen") == 1
+
+
+def test_a_version_on_trial_is_withdrawn_once_and_nobody_gets_its_lists(bench):
+    trial = on_trial(announced(3), 0.05)
+    bench.topic.records.append(trial)
+    verdict = Verdict(trial, 0.1, 0.3, 1_600)
+
+    for _ in range(2):
+        bench.rollbacks.withdraw(verdict)
+        bench.settle()
+
+    (_, sent) = bench.sent
+    assert (sent.kind, sent.share, sent.version) == ("canary", 0.0, trial.version)
+    assert sent.gate == Gate(verdict="rolled_back", reason=str(verdict))
+    assert (bench.count("withdrawn"), bench.count("announced")) == (1, 0)
+
+
+def test_a_trial_that_another_has_followed_is_left(bench):
+    trial = on_trial(announced(3), 0.05)
+    bench.topic.records += [trial, on_trial(announced(4), 0.05)]
+
+    bench.rollbacks.withdraw(Verdict(trial, 0.1, 0.3, 1_600))
+    bench.settle()
+
+    assert len(bench.sent) == 2
+    assert bench.count("withdrawn") == 0
