@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=60_000, help="clicks to drain")
     parser.add_argument("--training-clicks", type=int, default=1_000_000)
     parser.add_argument("--channels", choices=tuple(_CHANNELS), default="full")
-    parser.add_argument("--diversity", type=float, default=0.4, help="of full lists; 0 is off")
+    parser.add_argument("--diversity", type=float, default=0.2, help="of full lists; 0 is off")
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guarantee", choices=(*GUARANTEES, "both"), default="at_least_once")

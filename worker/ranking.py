@@ -7,7 +7,7 @@ items, D dimensions.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from worker.fusion import Ordered
 from worker.sessions import EMPTY
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+_FROM_POPULAR: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,12 @@ def rank(
     """Return the best `k` candidates that are not excluded, filled up with popular items.
 
     `popular` is (rows_P, scores_P) best first. Always k items where k exist. With `spread` the `k`
-    are chosen among more, so that a list is not all of a kind; the order stays.
+    are chosen among more, popular ones too, so that a list is not all of a kind; the order stays.
     """
-    width = k if spread is None else max(k, POOL)
+    width = k
+    if spread is not None:
+        found = _joined_by_popular(found, popular[0][:_FROM_POPULAR], k)
+        width = max(k, POOL + _FROM_POPULAR)
     keep_BT = found.codes_BT != EMPTY
     if excluded_BX.size:
         keep_BT &= ~(found.codes_BT[:, :, None] == excluded_BX[:, None, :]).any(axis=2)
@@ -74,6 +79,23 @@ def rank(
     for b in np.flatnonzero(counts_B < k):
         _fill(lists, int(b), excluded_BX[b], popular)
     return lists
+
+
+def _joined_by_popular(found: Ordered, rows_P: Array, k: int) -> Ordered:
+    """Return the candidates with popular items behind them, as unlikely as the last of them.
+
+    What the channels find is like the session, so an item that is unlike it has to come from
+    elsewhere. A list of few candidates is filled up anyway.
+    """
+    exist_BT = found.codes_BT != EMPTY
+    known_BP = (found.codes_BT[:, None, :] == rows_P[:, None]).any(axis=2)
+    few_B = exist_BT.sum(axis=1) < k
+    codes_BP = np.where(known_BP | few_B[:, None], EMPTY, rows_P)
+    last_B = np.where(exist_BT, found.scores_BT, np.inf).min(axis=1, initial=np.inf)
+    scores_BP = np.broadcast_to(last_B[:, None], codes_BP.shape)
+    sources_BP = np.full(codes_BP.shape, POPULAR, found.sources_BT.dtype)
+    more = (codes_BP, np.where(np.isfinite(scores_BP), scores_BP, 0.0), sources_BP)
+    return Ordered(*(np.concatenate(pair, axis=1) for pair in zip(found, more, strict=True)))
 
 
 def _taken(found: Ordered, places_BK: Array) -> Ordered:

@@ -93,3 +93,37 @@ def test_a_diverse_list_is_chosen_among_more_than_it_shows():
     lists = rank(found, np.empty((1, 0), np.int32), POPULAR, 5, Spread(vectors, 0.5, 1.0))
 
     assert lists.codes_BK.tolist() == [[0, 30, 31, 32, 33]]
+
+
+def spread_out(candidates, vectors, excluded=(), k=3, weight=0.9):
+    codes_BC = np.array([candidates], np.int64)
+    scores_BC = np.where(codes_BC == EMPTY, -np.inf, np.linspace(3, 2, codes_BC.shape[1]))
+    found = Ordered(codes_BC, scores_BC.astype(np.float32), np.full(codes_BC.shape, NEAR))
+    excluded_BX = np.array([excluded], np.int32).reshape(1, -1)
+    return rank(found, excluded_BX, POPULAR, k, Spread(vectors, weight, 8.0))
+
+
+def test_a_popular_item_that_is_like_nothing_may_take_the_last_place():
+    vectors = np.zeros((40, 40), np.float32)
+    vectors[:, 0] = 1.0  # all alike but one
+    vectors[23] = np.eye(40, dtype=np.float32)[1]
+
+    lists = spread_out([5, 6, 7, 8], vectors)
+
+    assert lists.codes_BK.tolist() == [[5, 6, 23]]
+    assert lists.scores_BK[0].tolist() == pytest.approx([3, 8 / 3, 2])
+    assert lists.sources_BK.tolist() == [[NEAR, NEAR, bits.POPULAR]]
+    assert lists.popular_from_B.tolist() == [3]
+    assert spread_out([5, 6, 7, 8], vectors, excluded=[23]).codes_BK.tolist() == [[5, 6, 7]]
+    assert spread_out([5, 23, 7, 8], vectors).codes_BK.tolist() == [[5, 23, 7]]
+
+
+@pytest.mark.parametrize("candidates", [[5, 6, EMPTY, EMPTY], [EMPTY] * 4])
+def test_a_list_of_few_candidates_is_filled_up_as_ever(candidates):
+    vectors = np.eye(40, dtype=np.float32)
+
+    lists = spread_out(candidates, vectors)
+
+    count = 4 - candidates.count(EMPTY)
+    assert lists.codes_BK.tolist() == [[*candidates[:count], *range(20, 23 - count)]]
+    assert lists.popular_from_B.tolist() == [count]
