@@ -29,10 +29,13 @@ def begin(
     content = checkpoint.read_latest(settings.checkpoint_dir)
     if content is not None:
         log.info("continuing from the checkpoint", folder=str(settings.checkpoint_dir))
-        return state.restore(content, settings)
+        stream, position = state.restore(content, settings)
+        _warn_of_other_settings(stream.learner, settings)
+        return stream, position
     if serving is not None:
         log.info("continuing from a version", version=serving.manifest.version)
         learner = _learner_of(serving, settings)
+        _warn_of_other_settings(learner, settings)
         return StreamLearner(learner, _fusion_of(serving, settings), settings), state.Position()
     log.info("starting an empty model")
     learner = new_learner(settings.learning, seed=settings.seed)
@@ -62,6 +65,19 @@ def comparable(stream: StreamLearner, serving: Bundle) -> Frozen | None:
         log.warning("the serving version has other rows", version=serving.manifest.version)
         return None
     return Frozen(copy.deepcopy(serving.encoder).eval(), torch.from_numpy(serving.vectors_ND))
+
+
+def _warn_of_other_settings(learner: Learner, settings: TrainerSettings) -> None:
+    """Say which settings have no effect: an encoder is what it was begun as."""
+    for name in ("family", "dim", "window"):
+        has, wanted = getattr(learner.encoder.config, name), getattr(settings.learning, name)
+        if has != wanted:
+            log.warning(
+                "a model that was begun keeps its encoder: train a new one to change it",
+                setting=f"trainer.learning.{name}",
+                settings=wanted,
+                model=has,
+            )
 
 
 def _learner_of(bundle: Bundle, settings: TrainerSettings) -> Learner:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from model.bundle import load
 from model.store import Store
@@ -82,3 +83,18 @@ def test_a_version_whose_rows_mean_other_items_is_not_compared_with(settings, bu
 
     assert comparable(other, bundle) is None
     assert comparable(begin(settings, bundle)[0], bundle) is not None
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_settings_that_a_begun_model_does_not_follow_are_named(settings, bundle, learnt, saved):
+    if saved:
+        checkpoint.write(settings.checkpoint_dir, state.capture(learnt, state.Position()))
+    wanted = settings.learning.model_copy(update={"family": "lstm", "dim": 16})
+
+    with capture_logs() as logged:
+        begin(settings.model_copy(update={"learning": wanted}), bundle)
+
+    warned = [line for line in logged if line["log_level"] == "warning"]
+    assert [(line["setting"], line["settings"], line["model"]) for line in warned] == [
+        ("trainer.learning.family", "lstm", "gru")
+    ]
