@@ -119,12 +119,12 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def _row(settings: Settings, simulator: Simulator, rate: int, seconds: int) -> Row:
     """Return latencies and cost of a worker at one rate, warmed up at the same rate."""
     warm_up, clicks = (simulator.take(rate * each) for each in (_WARM_SECONDS, seconds))
-    with _clients(settings) as (producer, watcher):
+    with load_clients(settings) as (producer, watcher):
         topic = settings.topics.clicks
-        send_clicks(producer, topic, _rows(warm_up), rate)
+        send_clicks(producer, topic, click_rows(warm_up), rate)
         watcher.await_count(len(warm_up), _ANSWER_SECONDS)
         before, started = scrape(settings), time.monotonic()
-        sent = send_clicks(producer, topic, _rows(clicks), rate)
+        sent = send_clicks(producer, topic, click_rows(clicks), rate)
         watcher.await_count(len(warm_up) + len(clicks), _ANSWER_SECONDS)
         elapsed, after = time.monotonic() - started, scrape(settings)
         measured = latencies(sent, watcher.seen())
@@ -138,12 +138,13 @@ def _row(settings: Settings, simulator: Simulator, rate: int, seconds: int) -> R
     }
 
 
-def _rows(clicks: SimulatedClicks) -> Iterator[tuple[str, str, str]]:
+def click_rows(clicks: SimulatedClicks) -> Iterator[tuple[str, str, str]]:
+    """Yield the clicks as `send_clicks` takes them."""
     return zip(clicks.user_ids, clicks.item_ids, clicks.session_ids, strict=True)
 
 
 @contextmanager
-def _clients(settings: Settings) -> Iterator[tuple[KafkaProducer, Watcher]]:
+def load_clients(settings: Settings) -> Iterator[tuple[KafkaProducer, Watcher]]:
     """Yield a producer that sends at once, and a reader of committed recommendations."""
     at_once = settings.kafka.model_copy(update={"linger_ms": 0})
     producer = clients.producer(at_once, client_id="benchmark-clicks")

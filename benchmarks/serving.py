@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from cli.settings import Settings
 from model.bundle import Published
 from stream import clients, topics
 from stream.announcements import announce
+from stream.publisher import ClickPublisher
+from stream.simulator import SimulatedClicks
 from trainer.publish import announcement
 
 GUARANTEES = ("at_least_once", "exactly_once")
@@ -46,7 +49,7 @@ def fresh_settings(
             "processing": {"guarantee": guarantee, "slot": "0"},
             "store": {"url": str(Path(published.uri.removeprefix("file://")).parents[1])},
             "worker": worker or {},
-            "metrics": {"worker_port": _free_port()},
+            "metrics": {"worker_port": free_port()},
         }
     )
 
@@ -54,6 +57,11 @@ def fresh_settings(
 def create(settings: Settings, published: Published) -> None:
     """Create the topics and announce the version that the worker is to serve."""
     topics.ensure(settings.kafka, settings.topics)
+    announce_version(settings, published)
+
+
+def announce_version(settings: Settings, published: Published) -> None:
+    """Announce a version that the worker is to serve from then on."""
     producer = clients.producer(settings.kafka, client_id="benchmark-versions")
     try:
         announce(
@@ -64,6 +72,18 @@ def create(settings: Settings, published: Published) -> None:
         )
     finally:
         producer.close(timeout=10)
+
+
+def load_clicks(settings: Settings, clicks: SimulatedClicks) -> None:
+    """Send clicks to the topic as fast as it takes them."""
+    producer = clients.producer(settings.kafka, client_id="benchmark-clicks")
+    publisher = ClickPublisher(producer, settings.topics.clicks)
+    now_ms = int(time.time() * 1000)
+    rows = zip(clicks.user_ids, clicks.item_ids, clicks.session_ids, strict=True)
+    for user_id, item_id, session_id in rows:
+        publisher.publish(user_id, item_id, now_ms, session_id=session_id)
+    publisher.flush()
+    producer.close(timeout=10)
 
 
 @contextmanager
@@ -95,7 +115,8 @@ def scrape(settings: Settings) -> dict[str, float]:
     return samples
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nothing listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

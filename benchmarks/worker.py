@@ -38,6 +38,7 @@ from benchmarks.serving import (
     chosen_guarantees,
     create,
     fresh_settings,
+    load_clicks,
     scrape,
     worker_process,
 )
@@ -46,9 +47,7 @@ from cli.settings import Settings
 from index.features import CHANNELS
 from index.threads import use_threads
 from model.bundle import Published
-from stream import clients
 from stream.local_kafka import LocalKafka
-from stream.publisher import ClickPublisher
 from stream.simulator import SimulatedClicks
 from worker.metrics import STAGES
 
@@ -157,20 +156,9 @@ def _drained(
 ) -> Figures:
     """Load the clicks, let a worker drain them, return its figures."""
     create(settings, published)
-    _load(settings, clicks)
+    load_clicks(settings, clicks)
     with worker_process(settings, folder / settings.kafka.app):
         return _drain(settings, len(clicks))
-
-
-def _load(settings: Settings, clicks: SimulatedClicks) -> None:
-    producer = clients.producer(settings.kafka, client_id="benchmark-clicks")
-    publisher = ClickPublisher(producer, settings.topics.clicks)
-    now_ms = int(time.time() * 1000)
-    rows = zip(clicks.user_ids, clicks.item_ids, clicks.session_ids, strict=True)
-    for user_id, item_id, session_id in rows:
-        publisher.publish(user_id, item_id, now_ms, session_id=session_id)
-    publisher.flush()
-    producer.close(timeout=10)
 
 
 def _drain(settings: Settings, clicks: int) -> Figures:
