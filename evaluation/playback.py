@@ -55,7 +55,7 @@ class Playback:
 
     def serve(self, version: ServingVersion) -> None:
         """Answer under `version` from now on; rings are renamed, states re-encoded when used."""
-        version.enter()
+        version.enter(self._version)
         old, self._version = self._version, version
         catalogue = version.bundle.catalogue
         state_dim = version.bundle.encoder.state_dim

@@ -93,7 +93,7 @@ class Answering:
         if version is None:
             return
         started = time.perf_counter()
-        version.enter()
+        version.enter(self._version)
         old, self._version = self._version, version
         state_dim = version.bundle.encoder.state_dim
         if state_dim != self.sessions.hidden_SH.shape[1]:

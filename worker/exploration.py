@@ -1,8 +1,8 @@
-"""A place in some lists for an item that few have clicked; knows arrays only, and no chance.
+"""A place in some lists for an item that few have been shown; knows arrays only, and no chance.
 
-Without it an item that nobody has clicked is hardly ever shown, so nobody can click it. One place
-in every twentieth list costs next to nothing: the last places hold the fewest of the hits. Shapes:
-B clicks, T candidates in order, X excluded codes, K items of a list, N items.
+An item that is never shown cannot be clicked, and what was never clicked is hardly ever shown. One
+place in some lists costs next to nothing: the last places hold the fewest of the hits. Shapes: B
+clicks, T candidates in order, X excluded codes, K items of a list.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from index.features import EXPLORED
 from worker.fusion import Ordered
 from worker.ranking import Lists
 from worker.sessions import EMPTY
+from worker.shown import Shown
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -30,23 +31,22 @@ def chosen(digest_B: Array, share: float) -> Array:
 
 
 def explore(
-    lists: Lists, found: Ordered, excluded_BX: Array, chosen_B: Array, clicks_N: Array
+    lists: Lists, found: Ordered, excluded_BX: Array, chosen_B: Array, shown: Shown
 ) -> None:
-    """Give the last place of the chosen lists to their least clicked candidate, in place.
+    """Give the last place of the chosen lists to their least shown candidate, in place.
 
     Of equally seldom ones the likeliest. A list of one, or one that is not full of candidates, has
-    no such place. An item that the catalogue does not name yet counts as never clicked.
+    no such place. What the lists show is counted.
     """
+    shown.add(lists.codes_BK)
     k = lists.codes_BK.shape[1]
     full_B = (lists.popular_from_B == k) & (k > 1)
     for b in np.flatnonzero(chosen_B & full_B).tolist():
         taken = np.concatenate([lists.codes_BK[b], excluded_BX[b], [EMPTY]])
         free_T = np.flatnonzero(~np.isin(found.codes_BT[b], taken))
-        if not len(free_T):
-            continue
-        codes_T = found.codes_BT[b, free_T]
-        clicks_T = np.where(codes_T >= 0, clicks_N[np.maximum(codes_T, 0)], 0.0)
-        place = free_T[np.argmin(clicks_T)]
-        lists.codes_BK[b, -1] = found.codes_BT[b, place]
-        lists.scores_BK[b, -1] = found.scores_BT[b, place]
-        lists.sources_BK[b, -1] = found.sources_BT[b, place] | EXPLORED
+        if len(free_T):
+            place = free_T[np.argmin(shown.of(found.codes_BT[b, free_T]))]
+            shown.add(found.codes_BT[b, place : place + 1])
+            lists.codes_BK[b, -1] = found.codes_BT[b, place]
+            lists.scores_BK[b, -1] = found.scores_BT[b, place]
+            lists.sources_BK[b, -1] = found.sources_BT[b, place] | EXPLORED

@@ -15,6 +15,7 @@ from index.click_memory import ClickMemory, Columns
 from model.bundle import Bundle, BundleError, RecentClicks
 from model.ranker import RankerWeights, rank_candidates
 from worker.sessions import EMPTY
+from worker.shown import Shown
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -36,8 +37,9 @@ class Ordered(NamedTuple):
 class Fusion:
     """What a version knows beside its vectors: the latest clicks and how to weigh channels.
 
-    A bundle and its deltas share one memory, which holds the clicks of the version that `enter`
-    was called for last: an earlier one of them must not be asked any more.
+    A bundle and its deltas share the counts of what was shown, and one memory. That holds the
+    clicks of the version that `enter` was called for last: an earlier one of them must not be
+    asked any more.
     """
 
     maker: CandidateMaker
@@ -45,6 +47,7 @@ class Fusion:
     vectors_ND: Array
     temperature: float
     clicks: RecentClicks
+    shown: Shown
 
     @classmethod
     def of(cls, bundle: Bundle) -> Fusion | None:
@@ -63,6 +66,7 @@ class Fusion:
             *(CandidateMaker(memory, bundle.manifest.channels), bundle.ranker, bundle.vectors_ND),
             temperature=bundle.manifest.temperature,
             clicks=bundle.clicks,
+            shown=Shown(len(bundle.catalogue)),
         )
 
     def changed(self, joined: Bundle) -> Fusion:
@@ -77,6 +81,7 @@ class Fusion:
         memory = self.maker.memory
         if memory.num_items < len(self.vectors_ND):
             memory.reach(int(_GROWTH * len(self.vectors_ND)))
+        self.shown.reach(len(self.vectors_ND))
         # The memory numbers the clicks of a bundle and its deltas from 0.
         memory.extend(Columns(*self.clicks.since(memory.num_added)))
 
@@ -84,11 +89,6 @@ class Fusion:
     def by_vector(self) -> bool:
         """Whether the search by vector brings candidates."""
         return self.maker.by_vector
-
-    @property
-    def clicks_of_rows(self) -> Array:
-        """How often each row was clicked of late, for at least as many rows as the version has."""
-        return self.maker.memory.held.facts.long_N
 
     def order(
         self, rings_BR: Array, queries_BD: Array, near: tuple[Array, Array], *, session_items: bool

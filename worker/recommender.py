@@ -119,7 +119,7 @@ def make_lists(
     lists = rank(found, excluded_BX, popular, ranking.k, _spread(version, ranking))
     if version.fusion is not None and ranking.exploration:
         chosen_B = chosen(advanced.digest_B, ranking.exploration)
-        explore(lists, found, excluded_BX, chosen_B, version.fusion.clicks_of_rows)
+        explore(lists, found, excluded_BX, chosen_B, version.fusion.shown)
     lap("rank")
     return lists
 

@@ -50,10 +50,10 @@ class RankingSettings(BaseModel):
         0.0, ge=0, lt=1, description="How much an item loses by being like the rest of a list"
     )
     exploration: float = Field(
-        0.05,
+        0.1,
         ge=0,
         le=1,
-        description="Share of lists whose last item is one that few have clicked; needs the learnt "
+        description="Share of lists whose last item is one that was seldom shown; needs the learnt "
         "ranking, so it does nothing where rnn is the only channel",
     )
     name: str = Field("default", min_length=1, description="Name of this policy in every record")

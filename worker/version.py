@@ -44,10 +44,16 @@ class ServingVersion:
         """The encoder's version, as in every session record."""
         return self.bundle.manifest.encoder_version
 
-    def enter(self) -> None:
+    def enter(self, before: ServingVersion | None = None) -> None:
         """Prepare to serve, in the thread that serves; the version before must not any more."""
-        if self.fusion is not None:
-            self.fusion.enter()
+        if self.fusion is None:
+            return
+        self.fusion.enter()
+        last = before.fusion if before is not None else None
+        if before is None or last is None or last.shown is self.fusion.shown:
+            return
+        if self.bundle.catalogue.extends(before.bundle.catalogue):
+            self.fusion.shown.go_on(last.shown)
 
 
 def serving_version(

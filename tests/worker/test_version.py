@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from index.item_index import IndexPlan, ItemIndex
+from model.catalogue import Catalogue
 from worker.version import delta_version, serving_version
 
 
@@ -63,3 +64,28 @@ def test_a_deltas_version_has_its_own_name_number_and_vectors(serve, make_delta)
     assert rows_B.tolist() == [0, 1, 2, 3]
     assert version.popular_rows_P.tolist() == [1, 2]
     assert parent.index.search(version.bundle.vectors_ND[3:], 1)[1][0, 0] != 3
+
+
+def test_what_was_shown_counts_on_in_the_next_version_unless_its_rows_mean_other_items(
+    make_fused, make_delta
+):
+    def served(bundle, number):
+        index = ItemIndex.build(bundle.vectors_ND, IndexPlan())
+        return serving_version(bundle, index, number, 9)
+
+    first, second = served(make_fused(), 1), served(make_fused(), 2)
+    delta = delta_version(first, make_delta(first.bundle, new_ids=["new"]), 3)
+    other = make_fused()
+    other = served(replace(other, catalogue=Catalogue(list(other.catalogue.ids)[::-1])), 4)
+    new_item = np.array([len(first.bundle.catalogue)])
+
+    first.enter()
+    first.fusion.shown.add(np.array([7, 7]))
+    delta.enter(first)
+    delta.fusion.shown.add(new_item)
+    second.enter(delta)
+    other.enter(second)
+
+    assert delta.fusion.shown.of(np.append(new_item, 7)).tolist() == [1, 2]
+    assert second.fusion.shown.of(np.array([7])).tolist() == [0], "it does not know the new item"
+    assert other.fusion.shown.of(np.array([7])).tolist() == [0]
