@@ -103,7 +103,7 @@ class FusionSettings(BaseModel):
         2_097_152, ge=1, description="Clicks remembered for session neighbours and rules."
     )
     max_examples: int = Field(
-        12_000, ge=1, description="Predicted clicks kept to fit the ranker on, 8 KB each."
+        12_000, ge=1, description="Predicted clicks kept to fit the ranker on, 6 KB each."
     )
     first_examples: int = Field(
         30_000,
