@@ -1,10 +1,11 @@
 import pytest
 import torch
+from structlog import get_logger
 from structlog.testing import capture_logs
 
 from model.bundle import load
 from model.store import Store
-from trainer import checkpoint, state
+from trainer import checkpoint, start, state
 from trainer.releases import Releases
 from trainer.settings import TrainerSettings
 from trainer.start import begin, comparable
@@ -86,7 +87,10 @@ def test_a_version_whose_rows_mean_other_items_is_not_compared_with(settings, bu
 
 
 @pytest.mark.parametrize("saved", [True, False])
-def test_settings_that_a_begun_model_does_not_follow_are_named(settings, bundle, learnt, saved):
+def test_settings_that_a_begun_model_does_not_follow_are_named(
+    settings, bundle, learnt, saved, monkeypatch
+):
+    monkeypatch.setattr(start, "log", get_logger())  # the module's own may be bound for good
     if saved:
         checkpoint.write(settings.checkpoint_dir, state.capture(learnt, state.Position()))
     wanted = settings.learning.model_copy(update={"family": "lstm", "dim": 16})
