@@ -142,6 +142,7 @@ def _settings(found: Evaluation) -> dict[str, Any]:
         "seed": found.task.seed,
         "channels": list(found.first.bundle.manifest.channels),
         "diversity": found.task.diversity,
+        "exploration": found.task.exploration,
         "family": encoder.family,
         "dim": encoder.dim,
         "negatives": found.settings.learning.negatives,

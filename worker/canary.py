@@ -7,7 +7,6 @@ Shapes: B clicks, C those of its users, R ring.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from zlib import crc32
@@ -15,7 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from stream.messages import ModelAnnouncement
-from worker.guard import GuardSettings
+from worker.guard import GuardSettings, is_worse
 from worker.hits import Measured
 from worker.recommender import (
     Advanced,
@@ -100,12 +99,10 @@ class Canary:
         if not settings.enabled or own.evaluated < self._next_look or not others.evaluated:
             return None
         self._next_look = own.evaluated + settings.min_clicks
-        rate, serving = own.hits / own.evaluated, others.hits / others.evaluated
-        variance = rate * (1 - rate) / own.evaluated + serving * (1 - serving) / others.evaluated
-        fall = serving - rate
-        if fall > settings.min_drop * serving and fall > settings.min_errors * math.sqrt(variance):
-            return Verdict(self._announcement, rate, serving, own.evaluated)
-        return None
+        if not is_worse(own, others, settings):
+            return None
+        rates = own.hits / own.evaluated, others.hits / others.evaluated
+        return Verdict(self._announcement, *rates, own.evaluated)
 
     def _seen_anew(self, sessions: Advanced, chosen_B: Array) -> Advanced:
         """Return the sessions as this version sees them: their known items, encoded by it.

@@ -25,7 +25,8 @@ _DIGESTS: Final = 2.0**32
 def chosen(digest_B: Array, share: float) -> Array:
     """Return which of the clicks get such a list: a `share` of them, by their sessions' digests.
 
-    A digest is as good as a random number, and a click that is answered again has it again.
+    A digest is as good as a random number, and a click that is answered again has it again, though
+    another item may have been shown least by then.
     """
     return np.asarray(digest_B < share * _DIGESTS)
 

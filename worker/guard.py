@@ -46,6 +46,20 @@ class GuardSettings(BaseModel):
     )
 
 
+def is_worse(one: Measured, other: Measured, settings: GuardSettings) -> bool:
+    """Whether one maker's lists have lost more hits than the settings allow, and than chance does.
+
+    Both have evaluated lists; their errors are binomial.
+    """
+    rates = one.hits / one.evaluated, other.hits / other.evaluated
+    variance = sum(
+        rate * (1 - rate) / measured.evaluated
+        for rate, measured in zip(rates, (one, other), strict=True)
+    )
+    fall = rates[1] - rates[0]
+    return fall > settings.min_drop * rates[1] and fall > settings.min_errors * math.sqrt(variance)
+
+
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """A version that recommends worse than the one before it, and by how much.
@@ -86,8 +100,8 @@ class _Reign:
         return self.hits / self.evaluated
 
     @property
-    def variance(self) -> float:
-        return self.rate * (1 - self.rate) / self.evaluated
+    def measured(self) -> Measured:
+        return Measured(self.maker, self.evaluated, self.hits)
 
 
 class Guard:
@@ -141,9 +155,7 @@ class Guard:
         if serving.evaluated < serving.next_look or before.evaluated < settings.min_clicks:
             return None
         serving.next_look = serving.evaluated + settings.min_clicks
-        fall = before.rate - serving.rate
-        error = math.sqrt(before.variance + serving.variance)
-        if fall > settings.min_drop * before.rate and fall > settings.min_errors * error:
+        if is_worse(serving.measured, before.measured, settings):
             serving.is_bad = True
             return Alarm(
                 serving.announcement,

@@ -90,7 +90,8 @@ def recommend(
 ) -> Answers:
     """Apply the clicks to their sessions and answer each with a list.
 
-    The answer is a function of the arguments alone; `lap` is told the name of each stage that ends.
+    The answer is a function of the arguments alone, but for the last item of a list that explores:
+    that follows from what the version's lists have shown. `lap` is told each stage that ends.
     """
     advanced = advance(clicks, sessions, version, idle_gap_ms)
     lap("encode")

@@ -1,4 +1,4 @@
-"""How often each item was shown of late, by this process; knows rows only. Shape: N rows."""
+"""How often each item was shown by this process; knows rows only. Shape: N rows."""
 
 from __future__ import annotations
 
